@@ -9,12 +9,12 @@ from tests.imaging.ellipsoid import SHAPE, brain, dice, images, normalise, setti
 
 from slicewise.core.errors import VolumeError
 from slicewise.imaging.orientation import Orientation
+from slicewise.imaging.resize import resize_image
 from slicewise.imaging.slicing import (
     UNKNOWN_LABEL,
     Geometry,
     extract_slices,
     pad_missing_slices,
-    resize_image,
     resize_labels,
     restore_to_volume,
     select_training_slices,

@@ -35,7 +35,7 @@ from slicewise.steps.preprocess import PREPROCESS
 TRAINING_MODES: Final[tuple[str, ...]] = get_args(TrainingMode)
 _MODES: Final = {"full": (), "data-only": ("data",), "train-eval": ("train", "evaluate"), "demo": ("demo",)}
 """Mode -> groups of steps, none for all"""
-_OVERRIDABLE: Final = (
+OVERRIDABLE: Final = (
     *("class_threshold", "mask_threshold", "min_component", "component_share", "uncertain_band"),
     *("flips", "rotation", "mask_smoothing", "class_smoothing"),
 )
@@ -224,7 +224,7 @@ def is_typed(args: argparse.Namespace, option: str) -> bool:
 def fixed_settings(config: Config, words: Sequence[str]) -> dict[str, Any]:
     """Return the keys of the section `evaluation` that hold, where they are typed, whatever was selected."""
     typed_keys = {word.lstrip("+").partition("=")[0] for word in words}
-    overridden = {key for key in _OVERRIDABLE if f"evaluation.{key}" in typed_keys}
+    overridden = {key for key in OVERRIDABLE if f"evaluation.{key}" in typed_keys}
     return config.evaluation.model_dump(include=overridden)
 
 

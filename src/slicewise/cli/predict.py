@@ -4,22 +4,22 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from slicewise.cli.options import (
     add_workspace_option,
-    compose_overrides,
-    fixed_settings,
     workspace_from,
 )
 from slicewise.cli.prediction_outputs import CSV_NAME, JSON_NAME, RESULTS, PredictionOutputs
+from slicewise.cli.prediction_settings import PredictionSettings
 from slicewise.config.keys import closest_match
 from slicewise.core.console import print_error, progress, say
 from slicewise.core.disk import expand_user
 from slicewise.core.errors import DataError, UsageError
+from slicewise.core.machine import keep_freed_memory
 from slicewise.data.problems import describe_problems
 from slicewise.domain.labels import NOTICE, SYNTHETIC_WARNING
 from slicewise.domain.tables import plural
@@ -118,8 +118,9 @@ def _predict(args: argparse.Namespace) -> tuple[int, dict[str, Any] | None]:
     paths, overrides = _split_words(args.words)
     overrides += _short_overrides(args, overrides)
     outputs = PredictionOutputs.of(args, workspace)
-    config = compose_overrides(overrides, args)
-    pipeline = _load_pipeline(workspace, args, config, overrides)
+    checkpoint = _given_checkpoint(args)
+    settings = PredictionSettings.of(args, checkpoint, overrides)
+    pipeline = _load_pipeline(workspace, args, checkpoint, settings, overrides)
     channels = pipeline.checkpoints[0].preprocessing.channels
     if args.modality is not None and args.modality not in channels:
         guess = closest_match(args.modality, channels)
@@ -136,7 +137,7 @@ def _predict(args: argparse.Namespace) -> tuple[int, dict[str, Any] | None]:
     if warnings := [problem for problem in problems if problem.severity != "error"]:
         say(describe_problems(warnings).rstrip(), "dim")
     truth = _given_truth(args, cases, pipeline)
-    rows += _predict_cases(pipeline, cases, outputs, config.runtime.num_threads, args, truth)
+    rows += _predict_cases(pipeline, cases, outputs, settings, args, truth)
     if all(row.error is not None for row in rows):
         print_error(f"every case failed; the tables in {outputs.folder} are unchanged")
         return 1, None
@@ -199,59 +200,72 @@ def _split_words(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     return paths, overrides
 
 
+def _given_checkpoint(args: argparse.Namespace) -> Path | None:
+    if args.checkpoint is None:
+        return None
+    checkpoint = expand_user(args.checkpoint)
+    if not checkpoint.exists():
+        raise UsageError(f"--checkpoint {checkpoint} does not exist; name a best_model.pth")
+    return checkpoint
+
+
 def _load_pipeline(
-    workspace: Workspace, args: argparse.Namespace, config: "Config", words: Sequence[str]
+    workspace: Workspace,
+    args: argparse.Namespace,
+    given: Path | None,
+    settings: PredictionSettings,
+    words: Sequence[str],
 ) -> "Pipeline":
-    """Load the named checkpoint, the folds of --ensemble, or the model evaluated last in the workspace.
+    """Load the given checkpoint, the folds of --ensemble, or the model evaluated last in the workspace.
 
     That of the configuration where a recipe is given, or none was evaluated.
     """
     from slicewise.inference.pipeline import Pipeline
+
+    return Pipeline.load(
+        given or _find_checkpoints(workspace, settings.config, words, ensemble=args.ensemble),
+        backend=args.backend,
+        settings=settings.evaluation,
+        **settings.runtime,
+        **settings.fixed,
+    )
+
+
+def _find_checkpoints(
+    workspace: Workspace, config: "Config | None", words: Sequence[str], *, ensemble: bool
+) -> Path | list[Path]:
     from slicewise.workflow.checkpoints import evaluated_checkpoint, final_checkpoint, fold_checkpoints
 
+    assert config is not None  # only a given bundle does without
+    if ensemble:
+        return fold_checkpoints(workspace, config)
     typed_keys = {word.lstrip("+").partition("=")[0] for word in words}
-    checkpoint: Path = workspace.root / final_checkpoint(config)
-    if args.checkpoint:
-        checkpoint = expand_user(args.checkpoint)
-        if not checkpoint.exists():
-            raise UsageError(f"--checkpoint {checkpoint} does not exist; name a best_model.pth")
-    elif not typed_keys & {"recipes", "recipe"}:
-        checkpoint = evaluated_checkpoint(workspace) or checkpoint
-    if not args.ensemble and not checkpoint.exists():
+    named = bool(typed_keys & {"recipes", "recipe"})
+    checkpoint = (None if named else evaluated_checkpoint(workspace)) or workspace.root / final_checkpoint(
+        config
+    )
+    if not checkpoint.exists():
         raise UsageError(
             f"no model is trained in {workspace.root} yet: there is no {final_checkpoint(config)}. "
             "Run `slicewise run --until evaluate` first, or name a model with --checkpoint"
         )
-    return Pipeline.load(
-        fold_checkpoints(workspace, config) if args.ensemble else checkpoint,
-        device=config.runtime.device,
-        backend=args.backend,
-        settings=config.evaluation,
-        **fixed_settings(config, words),
-    )
+    return checkpoint
 
 
 def _predict_cases(
     pipeline: "Pipeline",
     cases: "Sequence[CaseFiles]",
     outputs: PredictionOutputs,
-    num_threads: int,
+    settings: PredictionSettings,
     args: argparse.Namespace,
     truth: "Truth | None",
 ) -> "list[PredictionRow]":
     """Write the mask of every case, and print and return a row for each; an unreadable one stops no other."""
-    from slicewise.compute.threads import Threads, tuned_threads
     from slicewise.data.cases import read_case
     from slicewise.inference.uncertainty import estimate_spread
 
-    is_long = len(cases) >= _MIN_PICTURES_TO_MEASURE or any(case.unit != "picture" for case in cases)
-    threads = (
-        tuned_threads(num_threads, "predict", pipeline.device)
-        if is_long
-        else Threads.for_short_work(num_threads, "predict")
-    )
     rows = []
-    with threads:
+    with _threads(pipeline, cases, settings.runtime.get("num_threads", 0)):
         for case in progress(cases, desc="predict", unit="case"):
             try:
                 read = read_case(case)
@@ -269,6 +283,20 @@ def _predict_cases(
             say(_describe(row, prediction))
             rows.append(row)
     return rows
+
+
+def _threads(
+    pipeline: "Pipeline", cases: "Sequence[CaseFiles]", num_threads: int
+) -> AbstractContextManager[object]:
+    """Return what sets the threads of torch; a graph has its own."""
+    if pipeline.runs_graphs:
+        keep_freed_memory()
+        return nullcontext()
+    from slicewise.compute.threads import Threads, tuned_threads
+
+    if len(cases) >= _MIN_PICTURES_TO_MEASURE or any(case.unit != "picture" for case in cases):
+        return tuned_threads(num_threads, "predict", pipeline.device)
+    return Threads.for_short_work(num_threads, "predict")
 
 
 def _describe(row: "PredictionRow", prediction: "Prediction") -> str:

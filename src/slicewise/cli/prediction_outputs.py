@@ -135,7 +135,7 @@ class PredictionOutputs:
             from slicewise.inference.submission import write_submission
 
             with _explain_full_disk(self.submission.parent, "--submission"):
-                write_submission(self.submission, self.lines, (*pipeline.tasks,), pipeline.classes)
+                write_submission(self.submission, self.lines, pipeline.task_names, pipeline.classes)
         return content
 
 

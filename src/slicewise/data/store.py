@@ -31,7 +31,7 @@ from slicewise.domain.keys import CaseKey
 from slicewise.imaging.slicing import Geometry, SlicedCase
 from slicewise.imaging.volume import Presence
 
-FORMAT: Final = 6
+FORMAT: Final = 7
 """To be raised when the meaning of the stored slices changes: old entries are then not used any more."""
 _ENTRY_FILE: Final = "entry.json"
 _IMAGES_FILE: Final = "images.npy"

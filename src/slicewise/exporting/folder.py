@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,8 +61,13 @@ def write_graphs(pipeline: Pipeline, formats: Sequence[str], folder: Path) -> di
     checkpoint, points = pipeline.checkpoints[0], pipeline.points
     assert isinstance(checkpoint, Checkpoint)
     scalings = Calibrations(points.volume.postprocessing.scaling, points.picture.postprocessing.scaling)
-    exported = Exported(checkpoint, scalings)
-    written = {name: FORMATS[name](exported, folder) for name in formats}
+    exported = Exported(checkpoint, scalings, batch_size=pipeline.batch_size)
+    written: dict[str, Written] = {}
+    for format_name in formats:
+        each = FORMATS[format_name](exported, folder)
+        name = each.name or format_name
+        earlier = written[name].details if name in written else {}
+        written[name] = replace(each, details={**earlier, **each.details})
     write_json(folder / BUNDLE_NAME, _content(pipeline, checkpoint, written, folder))
     return written
 

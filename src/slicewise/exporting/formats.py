@@ -20,6 +20,8 @@ class Exported:
     checkpoint: "Checkpoint"
     calibrations: "Calibrations"
     num_threads: int = 0
+    batch_size: int = 1
+    """Most slices that are predicted at once"""
 
     @cached_property
     def graph(self) -> "ExportedGraph":
@@ -46,6 +48,8 @@ class Written:
     """Such as the opset, and which sizes are free"""
     remarks: tuple[str, ...] = ()
     """For the user: what is left to do, say"""
+    name: str | None = None
+    """Of the graph in the bundle, where it is not that of the format"""
 
 
 Writer: TypeAlias = Callable[[Exported, Path], Written]
@@ -55,6 +59,7 @@ FORMATS: Final[Registry[Writer]] = Registry(
     {
         "onnx": "slicewise.exporting.onnx:write",
         "openvino": "slicewise.exporting.openvino:write",
+        "tensorrt": "slicewise.exporting.tensorrt:write",
         "torchscript": "slicewise.exporting.torchscript:write",
     },
 )

@@ -55,6 +55,9 @@ def _outputs(content: Mapping[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     lines += [_row(graph, entry["parity"]) for graph, entry in content["graphs"].items()]
+    commands = (each.get("details", {}).get("trtexec") for each in content["graphs"].values())
+    for command in filter(None, commands):
+        lines += ["", "An engine of TensorRT, for the GPU that builds it:", "", "```bash", command, "```"]
     lines += ["", "The program is under the MIT licence. Weights learned from data follow the terms of those "
               "data: check them before you share this folder.", ""]  # fmt: skip
     return lines

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from slicewise.imaging.regions import dilate, erode, label, large_pieces
 
 _SAMPLES = 100_000
 """Voxels behind a percentile: the error of its rank is about 0.02 per cent."""
@@ -52,7 +53,8 @@ _DARK = 0.08
 _OUTSTANDING, _OPPOSITE = 0.10, 0.20
 """What stands out exceeds the first share of the 99th percentile of the contrast. In a two-sided image
 more than the second share of that is darker. Ringing: 0.05."""
-_GAP = np.ones((5, 5), np.uint8)
+_GAP = 2
+"""Pixels that such gaps are closed by, from both sides"""
 _BLURRED = 0.015
 """Width of the JPEG blur between a page and the picture on it, as a share of the picture's side."""
 
@@ -121,9 +123,8 @@ def _share_below(contrasts: Sequence[NDArray[np.float32]], share: float) -> floa
 
 def _without_strays(inside: NDArray[np.bool_], filled: Sequence["Background"]) -> NDArray[np.bool_]:
     """Clear extreme voxels apart from the brain in all slices: they would widen the crop box."""
-    flat = inside.any(axis=0).astype(np.uint8)
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats(flat)
-    areas = stats[1:, cv2.CC_STAT_AREA]
+    pieces, number = label(np.any(inside, axis=0))
+    areas = np.bincount(pieces.ravel(), minlength=number + 1)[1:]
     small = 1 + np.flatnonzero((areas <= _MAX_STRAY) & (areas < areas.max()))
     if len(small):
         extreme = np.logical_or.reduce([channel.extreme().any(axis=0) for channel in filled])
@@ -133,24 +134,13 @@ def _without_strays(inside: NDArray[np.bool_], filled: Sequence["Background"]) -
 
 def _head(bright: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return one slice's large pieces without a light frame, whose filled hole would be the whole picture."""
-    filled = _large_pieces(bright)
+    filled = large_pieces(bright, _SMALLEST_PIECE)
     if np.count_nonzero(filled) <= _FULL * filled.size or np.count_nonzero(bright) >= _FRAMED * filled.size:
         return filled
     rim = max(2, round(_RIM * min(bright.shape)))
     inner = np.zeros_like(bright)
     inner[rim:-rim, rim:-rim] = bright[rim:-rim, rim:-rim]
-    return _large_pieces(inner)
-
-
-def _large_pieces(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Keep one slice's large connected pieces and fill their holes."""
-    outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    areas = [cv2.contourArea(outline) for outline in outlines]
-    largest = max(areas, default=0.0)
-    filled = np.zeros(inside.shape, np.uint8)
-    large = [line for line, area in zip(outlines, areas, strict=True) if area >= _SMALLEST_PIECE * largest]
-    cv2.drawContours(filled, large, -1, color=1, thickness=cv2.FILLED)
-    return filled.astype(np.bool_)
+    return large_pieces(inner, _SMALLEST_PIECE)
 
 
 @dataclass(frozen=True)
@@ -206,8 +196,8 @@ class Background:
         least = share * float(np.percentile(self.contrast(_subsample(self.image)), 99))
         outstanding = np.asarray(self.contrast(self.image) > least)
         if self.two_sided:
-            for index, page in enumerate(outstanding.astype(np.uint8)):
-                outstanding[index] = cv2.morphologyEx(page, cv2.MORPH_CLOSE, _GAP)
+            for index, page in enumerate(outstanding):
+                outstanding[index] = erode(dilate(page, _GAP), _GAP)
         return outstanding
 
 
@@ -246,7 +236,7 @@ def _without_padding(image: NDArray[Any], outer: _Level) -> tuple[NDArray[Any], 
         return image, 0.0
     padding = np.abs(image.astype(np.float32) - np.float32(outer.value)) <= outer.tolerance
     for index, page in enumerate(padding):
-        _, pieces = cv2.connectedComponents(page.astype(np.uint8), connectivity=4)
+        pieces, _ = label(page, diagonal=False)
         padding[index] = page & np.isin(pieces, np.unique(_rim(pieces[None])))
     rest, beside = image[~padding], image[_beside_padding(padding)]
     inner = _find_level(_subsample(rest), beside, _FILLED_WITHIN) if rest.size and beside.size else None
@@ -259,9 +249,9 @@ def _beside_padding(padding: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the voxels beside padding, a little away from it."""
     blurred = max(2, round(_BLURRED * min(padding.shape[1:])))
     beside = np.zeros_like(padding)
-    for index, page in enumerate(padding.astype(np.uint8)):
-        near, far = (cv2.dilate(page, np.ones((2 * reach + 1,) * 2)) for reach in (blurred, blurred + 1))
-        beside[index] = far > near
+    for index, page in enumerate(padding):
+        near = dilate(page, blurred)
+        beside[index] = dilate(near, 1) & ~near
     return beside
 
 

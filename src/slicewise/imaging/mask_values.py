@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from slicewise.core.errors import VolumeError
 from slicewise.domain.labels import EDEMA, ENHANCING, LABEL_FORMATS, LabelMap
+from slicewise.imaging.opencv import cv2
 
 _BRATS_ENHANCING: Final = 4
 _ROUNDING: Final = 1e-3
@@ -57,7 +57,7 @@ def decode_labels(
         return whole.astype(np.uint8, copy=False)
     table = np.zeros(max(256, max(present) + 1), np.uint8)
     table[present] = [meaning[value] for value in present]
-    if whole.dtype != np.uint8:
+    if whole.dtype != np.uint8 or cv2 is None:
         return np.asarray(table[whole])
     return np.asarray(cv2.LUT(whole.reshape(1, -1), table)).reshape(whole.shape)  # ten times as fast
 

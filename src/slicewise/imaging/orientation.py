@@ -7,14 +7,13 @@ same if no voxel is displaced by more than half a voxel along any axis.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slicewise.imaging.nib import nib, orientations
+from slicewise.imaging.axes import RADIOLOGICAL, Order, between, letters, nearest_order, reorder, undo_affine
 
-_RADIOLOGICAL = orientations.axcodes2ornt(("L", "P", "S"))
 _MIN_MM, _MAX_MM = 1e-4, 1e6
 """An affine outside this range is damaged: areas and volumes computed from it would overflow."""
 _MIN_VOLUME_RATIO = 1e-6
@@ -51,7 +50,7 @@ class Orientation:
     @property
     def axes(self) -> str:
         """Directions of the file's axes, such as "LPS"."""
-        return "".join(nib.aff2axcodes(self.matrix()))
+        return letters(self.matrix())
 
     def matrix(self) -> NDArray[np.float64]:
         """Return the affine, [4, 4]."""
@@ -59,16 +58,15 @@ class Orientation:
 
     def to_radiological(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return a view [slice, row, col] of an array in file order."""
-        return cast(NDArray[Any], orientations.apply_orientation(array, self._transform()).T)
+        return reorder(array, self._transform()).T
 
     def to_file_order(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return a view in file order of an array [slice, row, col]."""
-        back = orientations.ornt_transform(_RADIOLOGICAL, orientations.io_orientation(self.matrix()))
-        return cast(NDArray[Any], orientations.apply_orientation(array.T, back))
+        return reorder(array.T, between(RADIOLOGICAL, nearest_order(self.matrix())))
 
     def spacing(self) -> tuple[float, float, float]:
         """Return the mm between voxels along (slice, row, col)."""
-        inverse = orientations.inv_ornt_aff(self._transform(), self.shape)
+        inverse = undo_affine(self._transform(), self.shape)
         cols, rows, slices = voxel_sides(self.matrix() @ inverse).tolist()
         return slices, rows, cols
 
@@ -78,9 +76,8 @@ class Orientation:
         cosines = np.abs(directions.T @ directions)[np.triu_indices(3, 1)]
         return float(np.degrees(np.arcsin(cosines.clip(0, 1))).max())
 
-    def _transform(self) -> NDArray[Any]:
-        file_axes = orientations.io_orientation(self.matrix())
-        return cast(NDArray[Any], orientations.ornt_transform(file_axes, _RADIOLOGICAL))
+    def _transform(self) -> Order:
+        return between(nearest_order(self.matrix()), RADIOLOGICAL)
 
 
 def voxel_sides(affine: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -100,15 +97,15 @@ class GridMismatch(NamedTuple):
     usable: bool
 
 
-def displacement(between: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArray[np.float64]:
+def displacement(transform: NDArray[np.floating[Any]], shape: tuple[int, int, int]) -> NDArray[np.float64]:
     """Return how far an affine [4, 4] between voxel indices moves each corner of a grid, in voxels [3, 8]."""
     ends = np.array(np.meshgrid(*((0, size - 1) for size in shape), indexing="ij"), np.float64).reshape(3, -1)
-    return between[:3, :3] @ ends + between[:3, 3:] - ends
+    return np.asarray(transform[:3, :3] @ ends + transform[:3, 3:] - ends, np.float64)
 
 
 def reorder_axes(first: Orientation, other: Orientation, array: NDArray[Any]) -> NDArray[Any]:
     """Return a view of an array in the file order of `other` with its axes ordered as those of `first`."""
-    return cast(NDArray[Any], orientations.apply_orientation(array, _order(first, other)))
+    return reorder(array, _order(first, other))
 
 
 def compare_grids(name: str, first: Orientation, other: Orientation) -> GridMismatch | None:
@@ -134,7 +131,7 @@ def _compare(name: str, first: Orientation, other: Orientation) -> GridMismatch 
     order = _order(first, other)
     sizes = dict(zip(order[:, 0].astype(int).tolist(), other.shape, strict=True))
     shape = (sizes[0], sizes[1], sizes[2])
-    affine = other.matrix() @ orientations.inv_ornt_aff(order, other.shape)
+    affine = other.matrix() @ undo_affine(order, other.shape)
     resample = f"; resample it to the grid of {name}"
     if shape != first.shape:
         return GridMismatch(_describe(name, first, affine, shape, None) + resample, usable=False)
@@ -154,9 +151,9 @@ def _compare(name: str, first: Orientation, other: Orientation) -> GridMismatch 
     )
 
 
-def _order(first: Orientation, other: Orientation) -> NDArray[Any]:
+def _order(first: Orientation, other: Orientation) -> Order:
     """Return which axis of `first` each axis of `other` follows, and in which direction, [3, 2]."""
-    return cast(NDArray[Any], orientations.io_orientation(np.linalg.solve(first.matrix(), other.matrix())))
+    return nearest_order(np.linalg.solve(first.matrix(), other.matrix()))
 
 
 def _describe(

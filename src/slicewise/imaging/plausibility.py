@@ -9,14 +9,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from slicewise.imaging.foreground import Background, foreground
+from slicewise.imaging.regions import convex_hull, erode, largest_piece
+from slicewise.imaging.resize import resize_to
 
 Floats = NDArray[np.float32]
-Mask = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
 
 _SIDE: Final = 128
 """The longer side of the image that is measured, in pixels"""
@@ -26,7 +27,8 @@ _LARGEST: Final = 2.0
 """Of what one trait adds to the sum"""
 _BRIGHT_LINE, _LONGEST_FRAME = 0.85, 0.2
 """A row or column of a frame is light in this share; a frame is at most this share of the picture wide"""
-_RIM: Final = np.ones((5, 5), np.uint8)
+_RIM: Final = 2
+"""Pixels of the outline that are left out"""
 _INK: Final = 0.12
 """Contrast, as a share of its 99th percentile, that is more than background"""
 
@@ -119,18 +121,14 @@ def measure(image: NDArray[Any]) -> dict[str, float]:
     contrast = background.contrast(background.image)[0]
     with np.errstate(over="ignore"):  # of values up to 3.4e38; infinity is clipped, too
         contrast = np.clip(contrast / max(float(np.percentile(contrast, 99)), 1e-6), 0.0, 1.0)
-    head = foreground(picture[None, None], [True])[0].astype(np.uint8)
-    outlines, _ = cv2.findContours(head, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    if not outlines:
-        return {"area": 0.0}
-    outline = max(outlines, key=cv2.contourArea)
-    filled = _fill(head.shape, outline)
-    inside = cv2.erode(filled, _RIM) > 0
+    head = foreground(picture[None, None], [True])[0]
+    filled = largest_piece(head)
+    inside = erode(filled, _RIM)
     if np.count_nonzero(inside) < 50:
         return {"area": 0.0}
     return {
         **dict(_surroundings(head, contrast)),
-        **dict(_outline(filled, outline)),
+        **dict(_outline(filled)),
         **dict(_texture(contrast, inside)),
         **dict(_grey_values(contrast[inside])),
         "symmetry": _symmetry(contrast, filled),
@@ -145,7 +143,7 @@ def _surroundings(head: Mask, contrast: Floats) -> Iterator[tuple[str, float]]:
     yield "corners", float(np.mean(contrast[x**2 + y**2 > 1] > _INK))
 
 
-def _outline(filled: Mask, outline: NDArray[Any]) -> Iterator[tuple[str, float]]:
+def _outline(filled: Mask) -> Iterator[tuple[str, float]]:
     """Yield what tells the outline from an ellipse, by the second moments, and where it is."""
     rows, cols = filled.shape
     y, x = np.nonzero(filled)
@@ -156,9 +154,9 @@ def _outline(filled: Mask, outline: NDArray[Any]) -> Iterator[tuple[str, float]]
     # A uniform ellipse ends at twice its standard deviation along each axis.
     ellipse = (np.einsum("ip,ij,jp->p", grid, np.linalg.inv(spread), grid) <= 4).reshape(rows, cols)
     width, height = np.ptp(x) + 1, np.ptp(y) + 1
-    yield "solidity", float(filled.sum() / _fill(filled.shape, cv2.convexHull(outline)).sum())
+    yield "solidity", float(filled.sum() / convex_hull(filled).sum())
     yield "elongation", float(np.sqrt(large / small))
-    yield "ellipse", float(np.sum(ellipse & (filled > 0)) / np.sum(ellipse | (filled > 0)))
+    yield "ellipse", float(np.sum(ellipse & filled) / np.sum(ellipse | filled))
     yield "extent", float(filled.sum() / (width * height))
     yield "offset", float(np.hypot(centre[0] / cols - 0.5, centre[1] / rows - 0.5))
     yield "width", float(width / height)
@@ -168,7 +166,7 @@ def _texture(contrast: Floats, inside: NDArray[np.bool_]) -> Iterator[tuple[str,
     values = contrast[inside]
     deviation = float(values.std()) + 1e-3
     for name, sigma in (("noise", 1.0), ("detail", 6.0)):
-        residual = contrast - cv2.GaussianBlur(contrast, (0, 0), sigma)
+        residual = contrast - _blur(contrast, sigma)
         yield name, float(residual[inside].std()) / deviation
     centred, pairs = contrast - values.mean(), inside[:, 1:] & inside[:, :-1]
     yield "correlation", float((centred[:, 1:] * centred[:, :-1])[pairs].mean()) / deviation**2
@@ -188,12 +186,12 @@ def _grey_values(values: Floats) -> Iterator[tuple[str, float]]:
 def _symmetry(contrast: Floats, filled: Mask) -> float:
     """Return the correlation of the blurred halves, about the best of five axes near the centre."""
     cols, middle = filled.shape[1], round(float(np.nonzero(filled)[1].mean()))
-    blurred, best = cv2.GaussianBlur(contrast, (0, 0), 2.0), -1.0
+    blurred, best = _blur(contrast, 2.0), -1.0
     for axis in range(middle - 4, middle + 5, 2):
         reach = min(axis, cols - 1 - axis)
         if reach < 8:
             continue
-        both = filled[:, axis - reach : axis + 1] > 0
+        both = filled[:, axis - reach : axis + 1]
         left = blurred[:, axis - reach : axis + 1][both]
         right = blurred[:, axis : axis + reach + 1][:, ::-1][both]
         if len(left) > 50 and left.std() > 1e-4 and right.std() > 1e-4:
@@ -201,16 +199,20 @@ def _symmetry(contrast: Floats, filled: Mask) -> float:
     return best
 
 
-def _fill(shape: tuple[int, ...], outline: NDArray[Any]) -> Mask:
-    filled = np.zeros(shape, np.uint8)
-    cv2.drawContours(filled, [outline], -1, color=1, thickness=cv2.FILLED)
-    return filled
+def _blur(image: Floats, sigma: float) -> Floats:
+    """Return an image after a Gaussian filter; it is mirrored at its edges."""
+    reach = round(4 * sigma)
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    for _ in range(2):
+        padded = np.pad(image, ((reach, reach), (0, 0)), mode="reflect")
+        shares = (weights / weights.sum()).astype(np.float32)
+        image = sum(padded[step : step + len(image)] * share for step, share in enumerate(shares)).T
+    return image
 
 
 def _shrink(image: Floats) -> Floats:
     scale = _SIDE / max(image.shape)
-    size = max(8, round(image.shape[1] * scale)), max(8, round(image.shape[0] * scale))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
+    return resize_to(image, (max(8, round(image.shape[0] * scale)), max(8, round(image.shape[1] * scale))))
 
 
 def _without_frame(image: Floats) -> Floats:

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from slicewise.imaging.regions import dilate, edge_distance, erode, largest_piece
 
 SKULL: Final = 0.15
 """From this ring contrast on there is a skull: BraTS has 0.03 to 0.14, heads of public pictures 0.2 to 0.7"""
@@ -14,7 +15,6 @@ _SECTORS, _DEPTHS, _RING = 24, 25, 12
 _MIN_AREA: Final = 0.12
 """Of the slice; smaller pieces have no ring to measure"""
 _MIN_STEPS: Final = 8
-_CLOSE: Final = np.ones((3, 3), np.uint8)
 _MIDDLE, _SLICES = (0.35, 0.75), 5
 """Where the slices lie that are measured"""
 
@@ -37,16 +37,10 @@ def ring_contrast(image: NDArray[Any]) -> float:
     Args:
         image: [row, col], 0 outside the head, as `extract_slices` gives.
     """
-    inside = cv2.morphologyEx((image != 0).astype(np.uint8), cv2.MORPH_CLOSE, _CLOSE)
-    outlines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = np.zeros_like(inside)
-    if outlines:
-        outline = max(outlines, key=cv2.contourArea)
-        cv2.drawContours(filled, [outline], -1, color=1, thickness=cv2.FILLED)
+    filled = largest_piece(erode(dilate(image != 0, 1), 1))
     if filled.mean() < _MIN_AREA:
         return float("nan")
-    padded = cv2.copyMakeBorder(filled, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
+    depth = edge_distance(np.pad(filled, 1))[1:-1, 1:-1]
     rows, cols = np.nonzero(filled)
     values = image[rows, cols].astype(np.float64)
     low, high = np.percentile(values, [5, 95])

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +17,7 @@ from slicewise.core.errors import VolumeError
 from slicewise.domain.keys import CaseKey
 from slicewise.imaging.foreground import foreground
 from slicewise.imaging.intensity import compute_scaling
+from slicewise.imaging.resize import multiply_to_half, resize_channels, resize_image
 from slicewise.imaging.volume import Presence, Volume
 
 UNKNOWN_LABEL = -1
@@ -215,10 +215,8 @@ def _cut_images(
         weights = np.reciprocal(np.where(share < _MIN_SHARE, np.float32(np.inf), share))
         for group in groups:
             cut = [scaling.apply(box.cut(volume.images[slot, index]), brain) for slot, scaling in group]
-            resized = cv2.split(resize_image(cv2.merge(cut), (side, side)))
-            for (slot, _), image in zip(group, resized, strict=True):
-                # Six times as fast as NumPy's own multiplication and rounding to float16.
-                images[position, slot] = cv2.multiply(image, weights, dtype=cv2.CV_16F)
+            for (slot, _), image in zip(group, resize_channels(cut, (side, side)), strict=True):
+                images[position, slot] = multiply_to_half(image, weights)
     return images
 
 
@@ -303,23 +301,6 @@ def restore_to_volume(masks: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
             box = resize_labels(source.astype(np.uint8), size)
         place.paste(box.astype(masks.dtype), result[index])
     return result
-
-
-def resize_image(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Resize an image [row, col] or [row, col, <= 4]: down by the mean over areas, up linearly.
-
-    Where one axis shrinks and the other grows, as with pixels that are not square, the shrinking one is
-    resized first: OpenCV takes means over areas only where neither axis grows.
-    """
-    if (shape := image.shape[:2]) == size:
-        return image
-    shrinks, grows = np.less(size, shape), np.greater(size, shape)
-    if shrinks.any() and grows.any():
-        rows, cols = np.minimum(size, shape).tolist()
-        return resize_image(resize_image(image, (rows, cols)), size)
-    method = cv2.INTER_AREA if shrinks.any() else cv2.INTER_LINEAR
-    resized: NDArray[np.float32] = cv2.resize(image, (size[1], size[0]), interpolation=method)
-    return resized
 
 
 def resize_labels(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

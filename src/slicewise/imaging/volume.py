@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from slicewise.core.errors import DataError, VolumeError
 from slicewise.domain.keys import CaseKey
 from slicewise.domain.labels import COLOURS, GREY, MODALITIES, LabelMap
+from slicewise.imaging.io import nifti_fields
 from slicewise.imaging.io.image2d import luminance
 from slicewise.imaging.io.nifti import ImageFile, align, read_nifti
 from slicewise.imaging.mask_values import decode_labels
-from slicewise.imaging.nib import nib
 from slicewise.imaging.orientation import Orientation
 
 Intensities: TypeAlias = NDArray[Any]
@@ -251,5 +251,9 @@ def array_orientation(shape: tuple[int, ...], spacing: Sequence[float]) -> Orien
     slice_mm, row_mm, col_mm = sizes.tolist()
     affine = np.diag([-col_mm, -row_mm, slice_mm, 1.0])
     slices, rows, cols = shape
-    header = nib.Nifti1Image(np.broadcast_to(np.uint8(0), (cols, rows, slices)), affine).header.binaryblock
-    return Orientation(tuple(map(tuple, affine.tolist())), (cols, rows, slices), header)
+    header = nifti_fields.blank(348, np.dtype(np.uint8), (cols, rows, slices))
+    header["sform_code"], header["quatern_d"] = 2, 1  # half a turn about the slices' axis
+    header["pixdim"][1:4] = col_mm, row_mm, slice_mm
+    for row, name in zip(affine, ("srow_x", "srow_y", "srow_z"), strict=False):
+        header[name] = row
+    return Orientation(tuple(map(tuple, affine.tolist())), (cols, rows, slices), header.tobytes())

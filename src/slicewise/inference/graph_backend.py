@@ -42,7 +42,7 @@ class GraphBackend:
 
 
 def coverage(transform: TTATransform, size: int) -> Floats:
-    """Return which share of each pixel comes back from an augmentation, 1 x 1 x `size` x `size`."""
+    """Return the share of each pixel that stays in view, [1, 1, size, size]."""
     return _invert(transform, _apply(transform, np.ones((1, 1, size, size), np.float32)))
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any, Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +12,7 @@ from slicewise.domain.labels import MODALITIES
 from slicewise.domain.reference import SKULL_SHARE, TrainingReference
 from slicewise.imaging.foreground import foreground
 from slicewise.imaging.plausibility import judge
+from slicewise.imaging.resize import resize_image
 from slicewise.imaging.skull import SKULL, skull_contrast
 from slicewise.imaging.slicing import SlicedCase
 from slicewise.imaging.volume import Volume
@@ -76,9 +76,8 @@ def _in_proportion(image: NDArray[Any], spacing: tuple[float, float, float]) -> 
     """Return a slice with square pixels."""
     _, row_mm, col_mm = spacing
     smallest, (rows, cols) = min(row_mm, col_mm), image.shape
-    size = max(1, round(cols * col_mm / smallest)), max(1, round(rows * row_mm / smallest))
-    pixels = image.astype(np.float32)
-    return pixels if size == (cols, rows) else np.asarray(cv2.resize(pixels, size), np.float32)
+    size = max(1, round(rows * row_mm / smallest)), max(1, round(cols * col_mm / smallest))
+    return resize_image(image.astype(np.float32), size)
 
 
 def _wrong_units(volume: Volume, pages: Sequence[int]) -> Iterator[str]:

@@ -7,7 +7,6 @@ the image and the mask first and draw then: outlines stay crisp.
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -66,12 +65,21 @@ def overlay(
     inside = np.asarray(mask) != 0
     result = _rgb(image)
     result[inside] = _blend(result[inside], np.array(colour), opacity)
-    core = inside.astype(np.uint8)
+    core = inside
     for step in range(outline):  # four and eight neighbours by turns keep corners round
-        kernel = cv2.getStructuringElement((cv2.MORPH_CROSS, cv2.MORPH_RECT)[step % 2], (3, 3))
-        core = cv2.erode(core, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    result[inside & (core == 0)] = colour
+        core = _core(core, corners=step % 2 == 1)
+    result[inside & ~core] = colour
     return result
+
+
+def _core(mask: NDArray[np.bool_], *, corners: bool) -> NDArray[np.bool_]:
+    """Return the pixels of a mask whose four neighbours, with `corners` eight, are in it as well."""
+    padded = np.pad(mask, 1)
+    across = padded[1:-1, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    if not corners:
+        return np.asarray(across & padded[:-2, 1:-1] & padded[2:, 1:-1])
+    wide = padded[:, 1:-1] & padded[:, :-2] & padded[:, 2:]
+    return np.asarray(across & wide[:-2] & wide[2:])
 
 
 def overlay_saliency(image: NDArray[np.uint8], saliency: NDArray[Any], opacity: float = 0.7) -> Rgb:

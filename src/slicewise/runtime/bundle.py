@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
+from slicewise.config.keys import suggest
 from slicewise.config.schema import Evaluation, Model, Preprocessing, Tasks
 from slicewise.core.errors import CheckpointError, ConfigError, SliceWiseError
 from slicewise.core.files import is_safe_relative, read_json
@@ -103,7 +105,11 @@ class Bundle:
         try:
             return Evaluation(**{**self.evaluation, **overrides})
         except ValidationError as error:
-            raise ConfigError(f"evaluation: {error}") from error
+            faults = (
+                f"evaluation.{each['loc'][0] if each['loc'] else ''}: {_explain(each)}"
+                for each in error.errors()
+            )
+            raise ConfigError("\n".join(faults)) from error
 
     def graph(self, name: str) -> Path:
         """Return the file of a graph that is opened.
@@ -127,6 +133,12 @@ class Bundle:
         """Return the fastest graph that can run here and agreed with the checkpoint; None without any."""
         usable = [each for each in self.graphs.values() if each.is_runnable and each.is_proven]
         return min(usable, key=lambda each: float(each.parity["milliseconds"]), default=None)
+
+
+def _explain(details: ErrorDetails) -> str:
+    if details["type"] == "extra_forbidden":
+        return "unknown key" + suggest(f"evaluation.{details['loc'][0]}")
+    return f"{details['input']!r} is invalid: {details['msg'][:1].lower()}{details['msg'][1:]}"
 
 
 def is_bundle(path: Path) -> bool:

@@ -38,7 +38,7 @@ def cross_validation(folds: int) -> Step[Config]:
         needs=tuple(fold_name("evaluate", fold) for fold in range(1, folds + 1)),
         homes={"pooled": "results/cross_validation"},
         product=("metrics.json",),
-        version=13,
+        version=14,
         group="evaluate",
         aliases=("evaluate", "evaluation"),
         highlights={"results/cross_validation/report.txt": "the report on all folds together"},

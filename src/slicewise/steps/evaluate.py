@@ -41,7 +41,7 @@ def evaluate(stages: Sequence[str]) -> Step[Config]:
         needs=("preprocess", "split", *stages),
         homes=HOMES,
         product=("metrics.json", "slices.csv", "patients.csv"),
-        version=24,
+        version=25,
         demand=evaluation_demand,
         group="evaluate",
         aliases=("evaluation",),

@@ -90,6 +90,6 @@ PREPROCESS: Step[Config] = Step(
     aliases=("preprocessing",),
     inputs=split_inputs,
     product=(MANIFEST_NAME,),
-    version=7,
+    version=8,
     demand=preprocess_demand,
 )

@@ -1,7 +1,7 @@
 """One picture, a file or an upload, in grey or colour, whatever its format, depth and name.
 
-Pillow reads most of them; tifffile and OpenCV read what it would reduce to 8 bits (colour of 16 bits) or
-cannot open (rare kinds of TIFF).
+Pillow reads most of them; tifffile and OpenCV (extra `pipeline`) read what it would reduce to 8 bits (colour
+of 16 bits) or cannot open (rare kinds of TIFF).
 """
 
 import io
@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from tifffile import PHOTOMETRIC, PLANARCONFIG, TiffFile
 
 from slicewise.core.errors import PictureError, SliceWiseError
+from slicewise.core.packages import explain_missing
 from slicewise.imaging.io.file_format import HEAD_BYTES, PICTURES, TIFF_MAGICS, explain_unread, is_picture
 
 MIN_SIDE: Final = 16
@@ -91,6 +90,8 @@ def read_picture(source: Path | IO[bytes], name: str | None = None, *, colour: b
     label = name or str(source)
     with _translate_errors(label), _stream(source) as stream:
         if _is_tiff(stream) and not _pillow_opens(stream):
+            from tifffile import TiffFile
+
             stream.seek(0)
             with TiffFile(stream) as file:
                 page = file.pages.first
@@ -207,6 +208,8 @@ def _decode(source: IO[bytes]) -> NDArray[Any]:
     """
     if not _is_tiff(source):
         return _by_opencv(source)
+    from tifffile import PHOTOMETRIC, PLANARCONFIG, TiffFile
+
     source.seek(0)
     with TiffFile(source) as file:
         page = file.pages.first
@@ -230,6 +233,8 @@ def _invert_white(pixels: NDArray[Any], bits: int | None = None) -> NDArray[Any]
 
 
 def _by_opencv(source: IO[bytes]) -> NDArray[Any]:
+    import cv2
+
     source.seek(0)
     content = np.frombuffer(source.read(), np.uint8)
     pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -289,6 +294,10 @@ def _translate_errors(label: str) -> Iterator[None]:
         raise PictureError(f"{label} does not exist; was it moved?") from error
     except Image.DecompressionBombError as error:
         raise PictureError(f"{label} is larger than {MAX_PIXELS:,} pixels; scale it down") from error
+    except ModuleNotFoundError as error:
+        raise PictureError(
+            f"{label} is of a kind that Pillow does not read: {explain_missing(error)}"
+        ) from error
     except Exception as error:  # decoders raise whatever damage makes Python raise
         raise PictureError(f"{label} is damaged ({error}); fetch it again or leave it out") from error
 

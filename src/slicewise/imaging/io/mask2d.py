@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -17,12 +16,13 @@ from PIL import Image, ImageOps
 from slicewise.core.errors import PictureError, VolumeError
 from slicewise.domain.labels import LabelMap
 from slicewise.imaging.io.image2d import open_picture
+from slicewise.imaging.regions import erode
 
 _LOSSY: Final = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF")
 _FULL: Final = 255
 _SOFT: Final = (64, 192)
 """Values of JPEG between these are neither 0 nor 255 with noise."""
-_EDGE: Final = np.ones((3, 3), np.uint8)
+_EDGE: Final = 1
 _SOFT_SHARE: Final = 0.001
 """At most this share of the pixels lies within areas of such values; edges are thinner than `_EDGE`."""
 _SOFT_PER_FULL: Final = 2
@@ -79,8 +79,7 @@ def _stored(path: Path, image: Image.Image) -> NDArray[np.uint16]:
 
 def _cut_lossy(path: Path, values: NDArray[np.uint16]) -> NDArray[np.uint16]:
     low, high = _SOFT
-    soft = ((values > low) & (values < high)).astype(np.uint8)
-    if np.count_nonzero(cv2.erode(soft, _EDGE)) > _SOFT_SHARE * values.size:
+    if np.count_nonzero(erode((values > low) & (values < high), _EDGE)) > _SOFT_SHARE * values.size:
         raise PictureError(
             f"{path} is in a format that changes values, such as JPEG, and holds others than 0 and 255; save "
             "masks of several classes as PNG"

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from slicewise.core.errors import VolumeError
 from slicewise.core.files import atomic_write
+from slicewise.imaging.io import nifti_fields as fields
 from slicewise.imaging.io.nifti_header import NiftiError, NiftiHeader, open_nifti
-from slicewise.imaging.nib import nib
 from slicewise.imaging.orientation import Orientation, compare_grids, reorder_axes
 
 try:
@@ -145,17 +145,14 @@ def nifti_bytes(
     The header repeats the geometry of that file, qform and sform with their codes: programs differ in which
     of the two they use.
     """
-    kind = nib.Nifti1Header if len(orientation.header) == nib.Nifti1Header.sizeof_hdr else nib.Nifti2Header
-    source, header = kind(orientation.header, check=False), kind()
     voxels = np.asfortranarray(orientation.to_file_order(array))
-    header.set_data_dtype(voxels.dtype)
-    header.set_data_shape(voxels.shape)
+    source = fields.parse(orientation.header)
+    header = fields.blank(len(orientation.header), voxels.dtype, voxels.shape)
     for field in _GEOMETRY:
         header[field] = source[field]
     header["scl_slope"], header["scl_inter"] = slope, intercept
-    header["vox_offset"] = header.single_vox_offset
-    gap = bytes(header.single_vox_offset - header.sizeof_hdr)
-    data = bytes(header.binaryblock) + gap + voxels.tobytes(order="F")
+    gap = bytes(fields.first_voxel(header) - len(orientation.header))
+    data = header.tobytes() + gap + voxels.tobytes(order="F")
     return igzip.compress(data, mtime=0) if compressed else data  # the same mask, the same bytes
 
 

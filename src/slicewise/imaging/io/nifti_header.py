@@ -4,7 +4,6 @@ Checks, training, prediction and the API all read headers here, so a file gives 
 """
 
 import gzip
-import logging
 import math
 import zlib
 from collections.abc import Iterator
@@ -18,8 +17,8 @@ from isal import igzip, isal_zlib
 
 from slicewise.core.errors import VolumeFileError
 from slicewise.imaging import orientation as grids
+from slicewise.imaging.io import nifti_fields as fields
 from slicewise.imaging.io.file_format import HEAD_BYTES, identify_format
-from slicewise.imaging.nib import HeaderDataError, WrapStructError, nib
 from slicewise.imaging.orientation import Orientation, format_sizes, voxel_sides
 
 MAX_VOXELS = 512**3
@@ -29,10 +28,9 @@ _MAX_OFFSET = 64 << 20
 """No header extensions are longer than this."""
 _DAMAGED = (EOFError, zlib.error, cast(type[Exception], isal_zlib.error))
 _GZIP_MAGIC: Final = b"\x1f\x8b"
-_NULL_LOGGER = logging.Logger("nifti header", logging.CRITICAL)
-"""Discards nibabel's messages about lossless corrections; it raises what it cannot correct."""
-_HEADERS: Final = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
-_FIRST_BYTES: Final = {size.to_bytes(4, order): size for size in _HEADERS for order in ("little", "big")}
+_FIRST_BYTES: Final = {
+    size.to_bytes(4, order): size for size in fields.LAYOUTS for order in ("little", "big")
+}
 _MM: Final = {1: ("metres", 1e3), 2: ("mm", 1.0), 3: ("micrometres", 1e-3)}
 """Units of length by their code in `xyzt_units`; any other code is read as mm."""
 _PLAUSIBLE_MM: Final = (0.01, 50.0)
@@ -104,7 +102,7 @@ def _translate_errors(path: Path) -> Iterator[None]:
         raise NiftiError(path, f"truncated or corrupt ({error}); copy or fetch the file again") from error
     except MemoryError as error:
         raise NiftiError(path, "does not fit into memory; resample it or free some") from error
-    except (HeaderDataError, WrapStructError, ArithmeticError, ValueError, TypeError) as error:
+    except (ArithmeticError, ValueError, TypeError) as error:
         raise NiftiError(path, f"damaged NIfTI header ({error}); convert or fetch it again") from error
 
 
@@ -120,15 +118,14 @@ def _read(path: Path, stream: BinaryIO, compressed: bool) -> NiftiHeader:
 
 
 def _parse(path: Path, block: bytes, compressed: bool) -> NiftiHeader:
-    raw = _HEADERS[len(block)](block, check=False)
+    raw = fields.parse(block)
     stored = _stored(path, raw)
-    header = raw.copy()
-    header.check_fix(_NULL_LOGGER)
+    header = fields.repaired(raw)
     shape = _shape(path, header)
-    slope, intercept = header.get_slope_inter()
+    slope, intercept = fields.scale(header)
     with np.errstate(all="ignore"):
         orientation, warnings = _orientation(path, header, raw, shape)
-    offset = int(header["vox_offset"]) or int(header.single_vox_offset)
+    offset = int(header["vox_offset"]) or fields.first_voxel(header)
     if not 0 <= offset <= _MAX_OFFSET:
         raise NiftiError(path, f"its header places the voxels at byte {offset}; convert or fetch it again")
     return NiftiHeader(
@@ -137,8 +134,8 @@ def _parse(path: Path, block: bytes, compressed: bool) -> NiftiHeader:
         stored=stored,
         offset=offset,
         compressed=compressed,
-        slope=1.0 if slope is None else float(slope),
-        intercept=0.0 if intercept is None else float(intercept),
+        slope=slope,
+        intercept=intercept,
         orientation=orientation,
         warnings=warnings,
     )
@@ -168,9 +165,9 @@ def _not_nifti(head: bytes, compressed: bool) -> str:
     return "not a NIfTI file; convert it to .nii.gz (for example with dcm2niix)"
 
 
-def _shape(path: Path, header: Any) -> tuple[int, int, int]:
+def _shape(path: Path, header: fields.Header) -> tuple[int, int, int]:
     """Return the shape of one 3-D image with at most MAX_VOXELS voxels."""
-    dims = tuple(int(size) for size in header.get_data_shape())
+    dims = fields.data_shape(header)
     while len(dims) > 3 and dims[-1] == 1:
         dims = dims[:-1]
     size = format_sizes(dims)
@@ -190,11 +187,12 @@ def _shape(path: Path, header: Any) -> tuple[int, int, int]:
     return dims[0], dims[1], dims[2]
 
 
-def _stored(path: Path, raw: Any) -> np.dtype[Any]:
-    code, known = int(raw["datatype"]), nib.nifti1.data_type_codes
-    if code not in known.code:
+def _stored(path: Path, raw: fields.Header) -> np.dtype[Any]:
+    code = int(raw["datatype"])
+    if code not in fields.TYPES:
         raise NiftiError(path, f"damaged NIfTI header (data type {code} does not exist); fetch it again")
-    stored: np.dtype[Any] = np.dtype(raw.get_data_dtype())
+    name, kind = fields.TYPES[code]
+    stored = np.dtype(kind).newbyteorder(raw.dtype["sizeof_hdr"].byteorder)
     if stored.kind in "iuf" and 0 < stored.itemsize <= 8:
         return stored
     if stored.kind == "c":
@@ -203,14 +201,14 @@ def _stored(path: Path, raw: Any) -> np.dtype[Any]:
         advice = "it is a colour rendering; use the original scan with one grey value per voxel"
     else:
         advice = "convert them to integers or float32"
-    raise NiftiError(path, f"stores voxels of type {known.label[code]}; {advice}")
+    raise NiftiError(path, f"stores voxels of type {name}; {advice}")
 
 
 def _orientation(
-    path: Path, header: Any, raw: Any, shape: tuple[int, int, int]
+    path: Path, header: fields.Header, raw: fields.Header, shape: tuple[int, int, int]
 ) -> tuple[Orientation, tuple[str, ...]]:
     """Return the grid in mm and the assumptions made about it."""
-    affine = np.asarray(header.get_best_affine(), np.float64)
+    affine = fields.best_affine(header)
     lengths = voxel_sides(affine)
     unit, factor = _MM.get(int(raw["xyzt_units"]) & 7, _MM[2])
     least, most = _PLAUSIBLE_MM
@@ -221,7 +219,7 @@ def _orientation(
     affine[:3] *= scale or factor
     rows = tuple(tuple(float(value) for value in row) for row in affine)
     form = "sform" if header["sform_code"] > 0 else "qform" if header["qform_code"] > 0 else "pixdim"
-    orientation = Orientation(rows, shape, bytes(raw.binaryblock), assumed=form == "pixdim")
+    orientation = Orientation(rows, shape, raw.tobytes(), assumed=form == "pixdim")
     _require_volume(path, orientation, form)
     if scale is None:
         raise NiftiError(
@@ -251,7 +249,9 @@ def _require_volume(path: Path, orientation: Orientation, form: str) -> None:
         )
 
 
-def _list_assumptions(header: Any, raw: Any, form: str, shape: tuple[int, int, int]) -> Iterator[str]:
+def _list_assumptions(
+    header: fields.Header, raw: fields.Header, form: str, shape: tuple[int, int, int]
+) -> Iterator[str]:
     if form == "pixdim":
         yield (
             "its header holds no orientation (qform and sform code are 0): the axes are assumed to run to "
@@ -268,10 +268,10 @@ def _list_assumptions(header: Any, raw: Any, form: str, shape: tuple[int, int, i
             )
 
 
-def _form_disagreement(header: Any, shape: tuple[int, int, int]) -> float:
+def _form_disagreement(header: fields.Header, shape: tuple[int, int, int]) -> float:
     """Return the largest displacement between the two forms in voxels; infinite for a damaged qform."""
     try:
-        between = np.linalg.solve(header.get_sform(), header.get_qform())
-    except (HeaderDataError, ValueError, np.linalg.LinAlgError):
+        between = np.linalg.solve(fields.sform(header), fields.qform(header))
+    except (ValueError, np.linalg.LinAlgError):
         return math.inf
     return float(np.abs(grids.displacement(between, shape)).max())
