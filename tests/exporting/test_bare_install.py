@@ -27,7 +27,15 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder, with_pip=False)
     python, uv = folder / "bin" / "python", Path(sys.executable).with_name("uv")
     lock = ROOT / "requirements" / "runtime.lock"
-    words = [uv, "pip", "install", "--quiet", f"--python={python}", "--require-hashes", f"--requirements={lock}"]
+    words = [
+        uv,
+        "pip",
+        "install",
+        "--quiet",
+        f"--python={python}",
+        "--require-hashes",
+        f"--requirements={lock}",
+    ]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode and any(text in done.stderr.lower() for text in UNREACHABLE):
         pytest.skip(f"the package index cannot be reached: {done.stderr.strip()[-200:]}")
