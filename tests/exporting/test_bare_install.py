@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
-from tests.exporting.test_export import COUNT, saved
+from tests.exporting.test_export import saved
 
 from slicewise.cli.main import main
 from slicewise.models.checkpoint import Checkpoint
@@ -27,7 +27,7 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder, with_pip=False)
     python, uv = folder / "bin" / "python", Path(sys.executable).with_name("uv")
     lock = ROOT / "requirements" / "runtime.lock"
-    words = [
+    words: list[str | Path] = [
         uv,
         "pip",
         "install",
@@ -49,7 +49,7 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
     saved(checkpoint, folder)
-    assert main(["export", "joint", "--workspace", str(folder), "--parity", str(COUNT)]) == 0
+    assert main(["export", "joint", "--workspace", str(folder), "--parity", "4"]) == 0
     return folder / "exports" / "multitask_joint"
 
 
