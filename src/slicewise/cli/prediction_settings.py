@@ -51,7 +51,7 @@ class PredictionSettings:
         config = compose_overrides(words, args)
         settings = config.evaluation
         if bundle:
-            settings = bundle.settings({key: getattr(settings, key) for key in evaluation})
+            settings = bundle.settings(settings.model_dump(include=evaluation))
         runtime = {"device": config.runtime.device, "num_threads": config.runtime.num_threads}
         return cls(settings, settings.model_dump(include=keys), runtime, config)
 
