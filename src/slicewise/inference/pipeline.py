@@ -110,7 +110,6 @@ class Pipeline:
         *,
         device: "DeviceName" = "auto",
         backend: str = "auto",
-        num_threads: int = 0,
         settings: Evaluation | None = None,
         num_threads: int = 0,
         **overrides: Any,
@@ -125,7 +124,6 @@ class Pipeline:
             device: where the models run.
             backend: what runs them; `auto`: the fastest one whose parity with the checkpoint was proven on
                 such a processor, else torch (`inference.choice`).
-            num_threads: of an exported graph; 0: one per core.
             settings: the section `evaluation` for all that was not selected; by default that of configs/.
             num_threads: of an exported graph; 0: one per core. Torch takes its threads from the process.
             overrides: keys of this section that hold whatever was selected: `class_threshold`,
