@@ -3,8 +3,7 @@
 Command line, API and evaluation predict through it, so a file has one prediction:
 
     pipeline = Pipeline.load("checkpoints/multitask_joint/best_model.pth")
-    prediction = pipeline.predict("BraTS20_Training_001/")
-    print(prediction.verdict, prediction.tumour_probability, prediction.volume_ml)
+    print(pipeline.predict("BraTS20_Training_001/").verdict)
 """
 
 from collections.abc import Mapping, Sequence
@@ -146,8 +145,8 @@ class Pipeline:
             points = bundled_operating_points(loaded[0].points, configured, overrides)
         else:
             points = find_operating_points(paths[0], loaded[0].weights_digest, configured, overrides)
-        chosen: dict[str, Any] = {"inference": points.inference, "points": points, "num_threads": num_threads}
-        return cls(loaded, settings, device=device, backend=backend, paths=paths, **chosen)
+        more: dict[str, Any] = {"inference": points.inference, "points": points, "num_threads": num_threads}
+        return cls(loaded, settings, device=device, backend=backend, paths=paths, **more)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -174,7 +173,6 @@ class Pipeline:
 
     @property
     def task_names(self) -> "tuple[TaskName, ...]":
-        """The names of the tasks, which need no torch."""
         return self.checkpoints[0].tasks.names
 
     @cached_property
