@@ -168,8 +168,7 @@ class Pipeline:
 
     @property
     def runs_graphs(self) -> bool:
-        """Whether all models are exported graphs, which need no torch."""
-        return all(isinstance(member, Averages) for member in self._members)
+        return all(isinstance(member, Averages) for member in self._members)  # which need no torch
 
     @property
     def task_names(self) -> "tuple[TaskName, ...]":
