@@ -2,8 +2,7 @@
 
 Command line, API and evaluation predict through it, so a file has one prediction:
 
-    pipeline = Pipeline.load("checkpoints/multitask_joint/best_model.pth")
-    print(pipeline.predict("BraTS20_Training_001/").verdict)
+    Pipeline.load("checkpoints/multitask_joint/best_model.pth").predict("BraTS20_Training_001/").verdict
 """
 
 from collections.abc import Mapping, Sequence
