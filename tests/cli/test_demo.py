@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.fixtures.services import started
 
 from slicewise.cli.main import main
 from slicewise.cli.options import command_for
@@ -125,7 +126,7 @@ def test_logs_prints_the_last_lines_and_where_they_lie(
 def test_follow_shows_new_lines_through_a_rotation_until_ctrl_c(logs: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "slicewise", "demo", "logs", "--follow", "--lines", "1"]
     command += ["--workspace", str(tmp_path)]
-    with subprocess.Popen(
+    with started(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -148,7 +149,7 @@ def test_follow_shows_new_lines_through_a_rotation_until_ctrl_c(logs: Path, tmp_
 
 def test_a_reader_that_goes_ends_follow(logs: Path, tmp_path: Path) -> None:
     command = f"{sys.executable} -m slicewise demo logs --follow --workspace {tmp_path}"
-    with subprocess.Popen(["bash", "-c", f"set -o pipefail; {command} | head -1"], stdout=-1) as process:
+    with started(["bash", "-c", f"set -o pipefail; {command} | head -1"], stdout=-1) as process:
         path = log_path(logs, "page")
         deadline = time.monotonic() + 20
         while process.poll() is None:
@@ -188,12 +189,12 @@ def test_status_names_the_service_that_does_not_respond(
     assert main(status) == 1
     assert "no response from api and page" in (output := capsys.readouterr().out)
     assert "to start it: " in output
-    with subprocess.Popen(state.service("api").command, stdout=subprocess.PIPE) as api:
+    with started(state.service("api").command, stdout=subprocess.PIPE) as api:
         assert api.stdout is not None
         api.stdout.readline()
         assert main(status) == 1
         assert capsys.readouterr().out.startswith("no response from page; the logs: slicewise demo logs")
-        with subprocess.Popen(state.service("page").command, stdout=subprocess.PIPE) as page:
+        with started(state.service("page").command, stdout=subprocess.PIPE) as page:
             assert page.stdout is not None
             page.stdout.readline()
             assert main(status) == 0

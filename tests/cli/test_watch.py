@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from tests.conftest import Pipeline
 from tests.engine.test_lock import controller, said
+from tests.fixtures.services import started
 
 from slicewise.cli.main import main
 from slicewise.cli.status import seconds_left, status_lines
@@ -117,7 +118,7 @@ def test_a_real_run_is_followed_to_its_end_on_a_terminal_and_in_a_pipe(
     trained: Pipeline, tmp_path: Path
 ) -> None:
     pipeline = Pipeline(
-        tmp_path / "watched", (*trained.overrides, "preprocessing.image_size=96", "runtime.num_workers=1")
+        tmp_path / "watched", (*trained.overrides, "preprocessing.image_size=320", "runtime.num_workers=1")
     )
     shutil.copytree(trained.workspace, pipeline.workspace)
     head = [sys.executable, "-m", "slicewise"]
@@ -126,20 +127,22 @@ def test_a_real_run_is_followed_to_its_end_on_a_terminal_and_in_a_pipe(
     watch = [*head, "status", "--watch", *place]
     lock, state = pipeline.workspace / ".slicewise" / "lock", pipeline.workspace / ".slicewise"
     leader, follower = pty.openpty()
-    with subprocess.Popen(run, stdout=subprocess.DEVNULL) as running:
+    with started(run, stdout=subprocess.DEVNULL) as running:
         while not lock.exists():
             assert running.poll() is None
             time.sleep(0.02)
         with (
-            subprocess.Popen(watch, stdout=subprocess.PIPE, text=True) as piped,
-            subprocess.Popen(watch, stdout=follower, env={**os.environ, "COLUMNS": "80"}) as seen,
+            started(watch, stdout=subprocess.PIPE, text=True) as piped,
+            started(watch, stdout=follower, env={**os.environ, "COLUMNS": "80"}) as seen,
         ):
             os.close(follower)
             screen = read_all(leader)
             lines = piped.communicate(timeout=120)[0].splitlines()
+            seen.wait(60)
+        running.wait(60)
     assert (running.returncode, piped.returncode, seen.returncode) == (0, 0, 0)
     assert all(line != after for line, after in pairwise(lines)), "a line is a change"
-    assert any("preprocess: preprocessing.image_size: 64 -> 96" in line for line in lines)
+    assert any("preprocess: preprocessing.image_size: 64 -> 320" in line for line in lines)
     assert any("Preprocessing  [" in line and " of 22 case" in line for line in lines)
     assert lines[-1] == "the run completed"
     assert "\x1b[J" in screen

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.cluster.conftest import Seal
+from tests.fixtures.services import started
 
 from slicewise.cluster.lease import is_done, leases_of
 from slicewise.cluster.plan import BUNDLES
@@ -32,7 +33,7 @@ def test_a_job_that_sleeps_in_another_network_and_wakes_up_writes_nothing(
     job = sealed.group(BUNDLES).jobs[0]
     leases, command = leases_of(sealed.folder, job), [*apart, *sealed.command(BUNDLES)]
     partials = sealed.folder.workspace.state / "partial" / BUNDLES
-    with subprocess.Popen(command, env=sealed.env, stderr=subprocess.PIPE, text=True) as sleeper:
+    with started(command, env=sealed.env, stderr=subprocess.PIPE, text=True) as sleeper:
         while not [*partials.glob("*.1/slices")]:
             assert sleeper.poll() is None
             time.sleep(0.001)

@@ -22,7 +22,6 @@ def image(rng: np.random.Generator, shape: Any, channels: int) -> Any:
 
 
 def opencv(picture: Any, size: tuple[int, int], method: int) -> Any:
-    cv2.ipp.setUseIPP(False)
     return cv2.resize(picture, size[::-1], interpolation=method)
 
 

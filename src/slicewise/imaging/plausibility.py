@@ -169,7 +169,8 @@ def _texture(contrast: Floats, inside: NDArray[np.bool_]) -> Iterator[tuple[str,
         residual = contrast - _blur(contrast, sigma)
         yield name, float(residual[inside].std()) / deviation
     centred, pairs = contrast - values.mean(), inside[:, 1:] & inside[:, :-1]
-    yield "correlation", float((centred[:, 1:] * centred[:, :-1])[pairs].mean()) / deviation**2
+    products = (centred[:, 1:] * centred[:, :-1])[pairs]  # none in a column of pixels
+    yield "correlation", float(products.mean()) / deviation**2 if products.size else 0.0
     gradient = np.hypot(*np.gradient(contrast))[inside]
     yield "gradient", float(np.median(gradient))
     yield "smooth", float(np.mean(gradient < 0.01))

@@ -2,8 +2,7 @@
 
 Where OpenCV is installed it does the work, in a fifth of the time; the arithmetic in NumPy is for
 installations without it, and adds in OpenCV's order (modules/imgproc/src/resize.cpp, Apache 2.0): a mask must
-not depend on what else is installed. OpenCV's use of Intel's IPP is turned off: its linear interpolation is
-off by up to 10^-4, on processors of Intel alone.
+not depend on what else is installed.
 """
 
 from collections.abc import Sequence
@@ -35,7 +34,6 @@ def resize_image(image: Floats, size: Size) -> Floats:
         return resize_image(resize_image(image, (rows, cols)), size)
     if cv2 is None:
         return mean_over_areas(image, size) if shrinks.any() else interpolate(image, size)
-    cv2.ipp.setUseIPP(False)  # for this thread
     method = cv2.INTER_AREA if shrinks.any() else cv2.INTER_LINEAR
     resized: Floats = cv2.resize(image, size[::-1], interpolation=method)
     return resized

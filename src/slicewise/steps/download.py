@@ -125,5 +125,5 @@ DOWNLOAD: Step[Config] = Step(
     product=(INDEX_NAME,),
     question=_question,
     demand=download_demand,
-    version=6,
+    version=7,
 )
