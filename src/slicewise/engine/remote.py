@@ -105,7 +105,7 @@ class Remote:
             try:
                 receipt = self.receipt(step, fingerprint)
             except RemoteError:
-                continue  # whoever wants this one is told what is wrong with it
+                continue  # `receipt` raises it where this output is requested
             if receipt is not None:
                 yield receipt
 

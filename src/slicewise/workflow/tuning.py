@@ -69,7 +69,7 @@ class StudySettings:
     """Where a study is stored, and what decides its course.
 
     Attributes:
-        name: of all that decides a trial's value; a study of another name begins anew.
+        name: of all that decides a trial's value; another name starts a new study.
         epochs: most epochs of the last stage.
     """
 

@@ -119,7 +119,7 @@ class SliceDataset:
         return len(self.labels)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Open the cases anew in another process."""
+        """Open the cases again in another process."""
         cases: dict[str, list[StoredCase]] = {name: [] for name in self.source_names}
         for case, first in zip(self.cases, self._first_of[:-1], strict=True):
             cases[self.source_names[self.sources[first]]].append(case)
