@@ -1,5 +1,4 @@
 import csv
-import csv
 from dataclasses import replace
 from typing import Any
 

@@ -7,7 +7,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, Final
 
 from slicewise.core.disk import MIB, set_filename
@@ -108,8 +108,9 @@ def parse_json(data: bytes) -> Any:
 
 def is_safe_relative(name: str) -> bool:
     """Whether a path read from a file stays inside the folder that it is relative to."""
-    path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+    parts = name.split("/")  # there may be many names, and pathlib takes ten times as long
+    somewhere = not {*parts} <= {"", "."}
+    return somewhere and not name.startswith("/") and ".." not in parts and "\0" not in name
 
 
 def _parse_float(text: str) -> float:

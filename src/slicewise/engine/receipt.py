@@ -5,6 +5,7 @@ accidents, not against forgery.
 """
 
 import json
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatch
@@ -57,15 +58,15 @@ class FileChecksum:
         stat = path.stat()
         return cls(stat.st_size, stat.st_mtime_ns, sha256 or hash_file(path))
 
-    def fault(self, path: Path, *, read: bool = False) -> str | None:
+    def fault(self, path: str | Path, *, read: bool = False) -> str | None:
         """Return what differs in the file now, or None; it is read if its time differs or with `read`."""
         try:
-            stat = path.stat()
+            stat = os.stat(path)  # noqa: PTH116  # a text, no Path: there may be many
         except OSError:
             return "is missing"
         if stat.st_size != self.size:
             return f"has {stat.st_size:,} bytes instead of {self.size:,}"
-        if (read or stat.st_mtime_ns != self.mtime_ns) and hash_file(path) != self.sha256:
+        if (read or stat.st_mtime_ns != self.mtime_ns) and hash_file(Path(path)) != self.sha256:
             return "was changed"
         return None
 

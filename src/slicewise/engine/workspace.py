@@ -42,14 +42,19 @@ class OutputFile:
     """A file of an output; `folders` list it as suspect where `slicewise verify` found it changed."""
 
     name: str
-    path: Path
+    """Relative to `root`"""
+    root: Path
     checksum: FileChecksum
     suspect: bool
     folders: tuple[Path, ...]
 
     @property
+    def path(self) -> Path:
+        return self.root / self.name
+
+    @property
     def fault(self) -> str | None:
-        return self.checksum.fault(self.path, read=self.suspect)
+        return self.checksum.fault(f"{self.root}/{self.name}", read=self.suspect)
 
 
 class HasHomes(Protocol):
@@ -130,10 +135,10 @@ class Workspace:
             suspect = read_suspects(folder)
             suspects |= suspect
             for name, checksum in table.items():
-                yield OutputFile(name, folder / name, checksum, name in suspect, (folder,))
+                yield OutputFile(name, folder, checksum, name in suspect, (folder,))
         folders = tuple(output.folders.values())
         for name, checksum in output.receipt.shared.items():
-            yield OutputFile(name, self.root / name, checksum, name in suspects, folders)
+            yield OutputFile(name, self.root, checksum, name in suspects, folders)
 
     def faulty_shared(self, step: HasHomes) -> tuple[Path, ...]:
         """Return the shared files of a step's outputs, at home or shelved, that are missing or changed."""

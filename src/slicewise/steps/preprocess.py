@@ -48,13 +48,13 @@ def _run(context: Context[Config]) -> Outcome:
         hash_cache=context.hashes,
     )
     _require_each_source(context, report)
-    folder, text = context.out("processed"), describe_problems(report.problems, shown=None)
+    folder = context.out("processed")
     entries = [
         {**asdict(case.key), "group": case.group, "entry": case.entry, "num_slices": len(case.indices)}
         for case in report.entries
     ]
     write_json(folder / MANIFEST_NAME, {"entries": entries})
-    write_text(folder / "problems.txt", text)
+    write_text(folder / "problems.txt", describe_problems(report.problems, shown=None))
     metrics = {
         "num_cases": len(entries),
         "num_new": len(report.new),
@@ -63,7 +63,8 @@ def _run(context: Context[Config]) -> Outcome:
         "num_left_out": sum(problem.severity == "error" for problem in report.problems),
     }
     notes = [f"{len(report.new)} cases sliced, {report.num_reused} taken from the store"]
-    notes += [text.rstrip()] if report.problems else []
+    if report.problems:
+        notes += [describe_problems(report.problems).rstrip(), "all of them: data/processed/problems.txt"]
     files = [path for case in report.entries for path in sorted(case.folder.iterdir())]
     return Outcome(metrics, tuple(notes), tuple(files))
 
