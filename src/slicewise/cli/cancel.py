@@ -1,4 +1,4 @@
-"""`slicewise cancel`: end the jobs of `slicewise run --on slurm`; what they have finished stays."""
+"""`slicewise cancel`: end the jobs of `slicewise run --on ...`; what they have finished stays."""
 
 import argparse
 

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from slicewise.cli import options
 from slicewise.cli import plan as plan_verb
 from slicewise.cluster.lease import active_plan, refuse_beside_jobs
+from slicewise.cluster.plan import Where
 from slicewise.config.export import update_merged
 from slicewise.config.schema import Config
 from slicewise.config.schema.base import plain
@@ -44,7 +45,13 @@ _NO_RESULT = ("runtime", "tracking", "cluster")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     plan_verb.add_arguments(parser)
     options.add_run_options(parser)
-    parser.add_argument("--on", choices=("slurm",), help="submit the steps as jobs (docs/howto/cluster.md)")
+    add_on_option(parser)
+
+
+def add_on_option(parser: argparse.ArgumentParser) -> None:
+    """Add --on, which says where the work runs."""
+    text = "slurm: submit the steps as jobs; ray: run them on workers of Ray (docs/howto/cluster.md)"
+    parser.add_argument("--on", choices=get_args(Where), help=text)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -54,36 +61,48 @@ def execute(args: argparse.Namespace) -> int:
     selection = options.selection_from(args, config)
     workspace = options.workspace_from(args)
     if args.on:
-        return _run_on_slurm(args, config, selection, workspace)
+        return _run_on_cluster(args, config, selection, workspace)
     with hold_workspace(args, workspace) as log_path:
         args.configs.keep()
         show_summary(run_pipeline(args, config, selection, workspace, log_path), config, workspace)
     return 0
 
 
-def _run_on_slurm(
+def _run_on_cluster(
     args: argparse.Namespace, config: Config, selection: Selection, workspace: Workspace
 ) -> int:
-    """Do here what needs the network or costs nothing, and submit the rest; show the results at the end."""
-    from slicewise.cli import on_slurm
+    """Do here what needs the network or costs nothing, and the rest as jobs; show the results at the end."""
+    from slicewise.cli import on_cluster
 
-    selection = on_slurm.without_services(config, selection, workspace)
+    if args.on == "ray":
+        from slicewise.cluster.ray_workers import require_ray
+
+        require_ray()
+    selection = on_cluster.without_services(config, selection, workspace)
     if args.dry_run:
-        plan_verb.print_plan(on_slurm.decide(config, selection, workspace), config)
-        on_slurm.show_scripts(config, selection, workspace, record_header(args, config))
+        plan_verb.print_plan(on_cluster.decide(config, selection, workspace), config)
+        on_cluster.show_scripts(config, selection, workspace, record_header(args, config), args.on)
         return 0
     with hold_workspace(args, workspace, beside_jobs=True) as log_path:
         args.configs.keep()
         if folder := active_plan(workspace):
-            on_slurm.continue_plan(folder, config, selection)
-            return 0
-        decisions = on_slurm.decide(config, selection, workspace)
-        local = on_slurm.select_local(decisions, selection)
-        record = run_pipeline(args, config, local or selection, workspace, log_path)
-        if local is None:
-            show_summary(record, config, workspace)
+            on_cluster.check_goal(folder, config, selection, args.on)
         else:
-            on_slurm.submit_plan(config, selection, workspace, record_header(args, config))
+            decisions = on_cluster.decide(config, selection, workspace)
+            local = on_cluster.select_local(decisions, selection)
+            record = run_pipeline(args, config, local or selection, workspace, log_path)
+            if local is None:
+                show_summary(record, config, workspace)
+                return 0
+            header = record_header(args, config)
+            folder = on_cluster.seal_plan(config, selection, workspace, header, args.on)
+        if args.on == "slurm":
+            on_cluster.submit_jobs(folder, config)
+            return 0
+        on_cluster.run_on_ray(folder, config)
+        folder.end()
+        record = run_pipeline(args, config, on_cluster.reuse(selection), workspace, log_path)
+        show_summary(record, config, workspace)
     return 0
 
 

@@ -9,5 +9,9 @@ job       what runs inside a job: `python -m slicewise.cluster.job`
 script    the batch script of a group of jobs
 slurm     sbatch, squeue, scancel
 submit    submits what is missing, and cancels
+drive     starts the jobs one after the other on workers that stay
+on_ray    these workers as tasks of Ray
+ray_workers   what Ray is asked for, and functions that run on its workers
+ray_training  the processes of a stage as tasks of Ray
 progress  what is done, by receipts, and what waits or runs, by the queue
 """

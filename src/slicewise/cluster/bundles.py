@@ -44,8 +44,8 @@ def selected_cases(context: Context[Config]) -> list[CaseFiles]:
     return [case for source in config.data.sources.values() for case in select_cases(config, source, index)]
 
 
-def make_bundles(context: Context[Config]) -> list[tuple[str, ...]]:
-    """Return the keys of the cases that are not known to be stored, in bundles of at least the set time.
+def make_bundles(context: Context[Config], least_seconds: float) -> list[tuple[str, ...]]:
+    """Return the keys of the cases that are not known to be stored, in bundles of at least that time.
 
     What a case takes is estimated by one or two cases of its source, which are read here.
     """
@@ -56,7 +56,7 @@ def make_bundles(context: Context[Config]) -> list[tuple[str, ...]]:
         of_source = [case for case in cases if case.key.source == source]
         rates[source] = min(_seconds_per_slice(case, config) for case in of_source[:_MEASURED_CASES])
     seconds = [rates[case.key.source] * max(1, case.source.num_slices(case)) for case in cases]
-    bundles = divide(seconds, config.cluster.bundle_seconds * config.cluster.data.cpus)
+    bundles = divide(seconds, least_seconds * config.cluster.data.cpus)
     return [tuple(str(cases[place].key) for place in bundle) for bundle in bundles]
 
 

@@ -39,6 +39,8 @@ from slicewise.workflow.slices import slice_store
 
 STOPPED: Final = 75
 CANCELLED: Final = 3
+CPUS_VARIABLE: Final = "SLICEWISE_CPUS"
+"""Processors of a job on a worker that shares its machine with others, and for each process of a training"""
 _PROGRESS_SECONDS: Final = 5.0
 """Of a file on a shared disk, for each running job"""
 _STAGED: Final = "slices"
@@ -124,13 +126,18 @@ def _check_versions(folder: PlanFolder) -> None:
 
 
 def job_config(folder: PlanFolder) -> Config:
-    """Return the sealed configuration, with as many workers as the job has processors."""
+    """Return the sealed configuration, with as many workers as the job has processors.
+
+    Beside others on a machine it also has as many threads: a measurement of the best number would disturb.
+    """
     config = Config.model_validate(folder.plan.config)
-    cpus = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    if config.runtime.num_workers or not cpus.isdigit():
+    own = os.environ.get(CPUS_VARIABLE, "")
+    cpus = own or os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if not cpus.isdigit():
         return config
-    runtime = config.runtime.model_copy(update={"num_workers": int(cpus)})
-    return config.model_copy(update={"runtime": runtime})
+    names = ["num_workers", *(["num_threads"] if own else [])]
+    update = {name: int(cpus) for name in names if not getattr(config.runtime, name)}
+    return config.model_copy(update={"runtime": config.runtime.model_copy(update=update)})
 
 
 def _decide(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import parse_json, read_capped, write_json
@@ -14,6 +14,7 @@ from slicewise.core.typed_json import from_json
 from slicewise.engine.receipt import Identity
 from slicewise.engine.workspace import StoredStep, Workspace
 
+Where = Literal["slurm", "ray"]
 BUNDLES: Final = "preprocess.cases"
 """The group of the bundles of cases"""
 _PLAN_NAME: Final = "plan.json"
@@ -73,6 +74,7 @@ class SealedPlan:
         source: name of the copy of the program.
         versions: of Python and the packages that decide a result.
         header: for the records of the jobs.
+        on: what runs the jobs.
     """
 
     config: Mapping[str, Any]
@@ -83,6 +85,7 @@ class SealedPlan:
     header: Mapping[str, Any]
     steps: Mapping[str, SealedStep]
     groups: tuple[Group, ...]
+    on: Where = "slurm"
 
     @property
     def goal(self) -> tuple[Any, ...]:
@@ -140,7 +143,7 @@ class PlanFolder:
 
     @property
     def logs(self) -> Path:
-        return self.workspace.root / "logs" / f"slurm-{self.number}"
+        return self.workspace.root / "logs" / f"jobs-{self.number}"
 
     def record(self, job: Job) -> Path:
         """Return the record of the last attempt at a job."""

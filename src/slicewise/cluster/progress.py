@@ -9,9 +9,10 @@ from slicewise.cluster import slurm
 from slicewise.cluster.lease import is_done
 from slicewise.cluster.plan import Group, Job, PlanFolder
 from slicewise.cluster.source import source_digest
-from slicewise.core.activity import read_progress
+from slicewise.core.activity import PROGRESS_NAME, read_progress
 from slicewise.core.errors import SliceWiseError
 from slicewise.core.files import read_json
+from slicewise.engine.lock import lock_holder
 
 State = Literal["done", "running", "waiting", "failed", "missing"]
 """`missing`: neither finished nor in the queue, e.g. because a job before it failed"""
@@ -60,10 +61,22 @@ def read_plan_progress(folder: PlanFolder) -> PlanProgress:
     groups, fault = folder.plan.groups, ""
     tasks: list[slurm.Task] = []
     try:
-        tasks = slurm.queue(folder.slurm_name())
+        tasks = [*_held(folder)] if folder.plan.on == "ray" else slurm.queue(folder.slurm_name())
     except slurm.SlurmError as error:
         fault = str(error)
     return PlanProgress(tuple(_group_progress(folder, group, tasks) for group in groups), fault)
+
+
+def _held(folder: PlanFolder) -> Iterator[slurm.Task]:
+    """Yield what waits or runs for the command that runs the jobs, as long as there is one."""
+    if lock_holder(folder.workspace.state / "lock") is None:
+        return
+    for group in folder.plan.groups:
+        for index, job in enumerate(group.jobs):
+            is_running = (folder.progress(job) / PROGRESS_NAME).is_file()
+            yield slurm.Task(
+                0, index, "RUNNING" if is_running else "PENDING", "None", folder.slurm_name(group.name)
+            )
 
 
 def _group_progress(folder: PlanFolder, group: Group, tasks: list[slurm.Task]) -> GroupProgress:
@@ -114,7 +127,7 @@ def summarise(progress: PlanProgress) -> str:
 
 def describe(folder: PlanFolder, progress: PlanProgress) -> Iterator[str]:
     """Yield the lines of the screen."""
-    yield f"Slurm plan {folder.number}: {folder.plan.header.get('command', '')}"
+    yield f"{folder.plan.on.capitalize()} plan {folder.number}: {folder.plan.header.get('command', '')}"
     longest = max(len(group.name) for group in progress.groups)
     for group in progress.groups:
         yield f"  {group.name:<{longest}} {group}"

@@ -4,7 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slicewise.cluster.bundles import case_context, make_bundles
-from slicewise.cluster.plan import BUNDLES, Group, Job, Need, PlanFolder, SealedPlan, SealedStep, write_plan
+from slicewise.cluster.plan import (
+    BUNDLES,
+    Group,
+    Job,
+    Need,
+    PlanFolder,
+    SealedPlan,
+    SealedStep,
+    Where,
+    write_plan,
+)
 from slicewise.cluster.source import seal_source
 from slicewise.config.schema import Config
 from slicewise.config.schema.base import plain
@@ -32,12 +42,14 @@ def seal(
     hashes: HashCache,
     selection: Selection,
     header: Mapping[str, Any],
+    on: Where = "slurm",
 ) -> PlanFolder:
     """Write the plan of the jobs that these decisions need, and the copy of the program that they run."""
     folder = workspace.state / "cluster" / "source"
     folder.mkdir(parents=True, exist_ok=True)
+    source = seal_source(folder)
     return write_plan(
-        workspace, make_plan(decisions, config, workspace, hashes, selection, header, seal_source(folder))
+        workspace, make_plan(decisions, config, workspace, hashes, selection, header, source, on)
     )
 
 
@@ -49,6 +61,7 @@ def make_plan(
     selection: Selection,
     header: Mapping[str, Any],
     source: str,
+    on: Where = "slurm",
 ) -> SealedPlan:
     """Return the plan of the jobs that these decisions need.
 
@@ -62,7 +75,8 @@ def make_plan(
     by_name = {each.step.name: each for each in decisions}
     bundles = []
     if PREPROCESS in steps and by_name[DOWNLOAD.name].output:  # otherwise the cases are not known yet
-        bundles = make_bundles(case_context(by_name, config, workspace, hashes))
+        least = config.cluster.bundle_seconds if on == "slurm" else config.cluster.ray.bundle_seconds
+        bundles = make_bundles(case_context(by_name, config, workspace, hashes), least)
     return SealedPlan(
         config=tree,
         requests={each.step.name: selection.of(each.step.name).value for each in decisions},
@@ -72,6 +86,7 @@ def make_plan(
         header=header,
         steps={s.name: SealedStep(by_name[s.name].identity, dict(s.homes)) for s in steps},
         groups=_make_groups(steps, bundles),
+        on=on,
     )
 
 

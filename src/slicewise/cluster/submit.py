@@ -83,6 +83,8 @@ def cancel(folder: PlanFolder) -> list[str]:
         for job in folder.plan.jobs:
             if not is_done(folder, job):
                 cancel_job(folder, job)
+        if folder.plan.on == "ray":  # the command that started its jobs ends them
+            return []
     tasks = slurm.queue(folder.slurm_name())
     slurm.cancel(sorted({str(task.array) for task in tasks}))
     return [task.id for task in tasks]

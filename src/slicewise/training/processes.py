@@ -7,20 +7,10 @@ DistributedDataParallel takes the mean of losses, which a Dice of the whole batc
 alone draws other numbers. The first process, that of the command, alone writes and prints.
 """
 
-import multiprocessing
-import os
 import pickle
-import signal
-import socket
-import sys
-import tempfile
-import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from datetime import timedelta
-from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -30,17 +20,12 @@ from torch.overrides import TorchFunctionMode
 from slicewise.compute.device import choose_device, choose_precision
 from slicewise.config.schema import Config
 from slicewise.config.schema.model import TaskName
-from slicewise.core.errors import SliceWiseError, TrainingError, UsageError
+from slicewise.core.errors import TrainingError, UsageError
 from slicewise.core.machine import usable_cores
-from slicewise.core.parallel import end_with_parent
 from slicewise.models.multitask import Logits
+from slicewise.training.launch import BACKENDS, Companion, current_launcher, process_group
 
 T = TypeVar("T")
-_BACKENDS: Final = {"cpu": "gloo", "cuda": "nccl"}
-_TIMEOUT: Final = timedelta(days=1)
-"""Of a process that waits for another one; one that ends is noticed at once"""
-_PATIENCE_SECONDS: Final = 10.0
-_INTERFACE: Final = "GLOO_SOCKET_IFNAME"
 
 
 def rank() -> int:
@@ -62,9 +47,9 @@ def shared_config(config: Config) -> Config:
     number, device = config.runtime.num_processes, choose_device(config.runtime.device).type
     if number == 1:
         return config
-    if device not in _BACKENDS or not distributed.is_available():
+    if device not in BACKENDS or not distributed.is_available():
         raise UsageError(f"runtime.num_processes={number} needs runtime.device=cpu or cuda; set it to 1")
-    if device == "cuda" and torch.cuda.device_count() < number:
+    if device == "cuda" and torch.cuda.device_count() < current_launcher().num_here(number):
         raise UsageError(
             f"runtime.num_processes={number} needs a GPU for each process, and there is "
             f"{torch.cuda.device_count()}; set it to that, or runtime.device=cpu"
@@ -94,96 +79,36 @@ def join_processes(config: Config, work: Callable[[], object]) -> Iterator[None]
         yield
         return
     device = choose_device(config.runtime.device).type
-    with tempfile.TemporaryDirectory(prefix="slicewise-") as folder, _on_loopback():
-        meeting = (number, device, str(Path(folder) / "store"))
-        companions = [_start(each, meeting, pickle.dumps(work)) for each in range(1, number)]
+    launcher = current_launcher()
+    with launcher.meet(number) as store:
+        packed = pickle.dumps(work)
+        companions = [launcher.start(each, number, device, packed) for each in range(1, number)]
         try:
-            with _process_group(0, *meeting):
+            with process_group(0, number, device, store):
                 yield
-                for process, _ in companions:
-                    process.join(_PATIENCE_SECONDS)
+                for companion in companions:
+                    companion.failure()
         except RuntimeError as error:  # of the connection, if another process has ended
-            if failure := _failure(companions, number):
+            if failure := _failure(companions):
                 raise TrainingError(failure) from error
             raise
         finally:
-            for process, _ in companions:
-                process.kill()
-                process.join()
+            for companion in companions:
+                companion.kill()
 
 
-Companion = tuple[multiprocessing.process.BaseProcess, Connection]
-
-
-def _start(number: int, meeting: tuple[int, str, str], work: bytes) -> Companion:
-    context = multiprocessing.get_context("spawn")
-    receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(number, meeting, work, sending), daemon=True)
-    # It inherits the mask: Ctrl-C goes to the whole process group, and is the first process's matter.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    sending.close()
-    return process, receiving
-
-
-def _serve(number: int, meeting: tuple[int, str, str], work: bytes, failures: Connection) -> None:
-    """Do the work as process `number`, and say nothing but why it failed."""
-    threading.Thread(target=end_with_parent, name="end-with-parent", daemon=True).start()
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        try:
-            function: Callable[[], object] = pickle.loads(work)  # noqa: S301  # of `_start`
-            with _process_group(number, *meeting):
-                function()
-        except Exception as error:
-            failures.send(str(error) if isinstance(error, SliceWiseError) else repr(error))
-            sys.exit(1)
-
-
-def _failure(companions: Sequence[Companion], number: int) -> str | None:
+def _failure(companions: Sequence[Companion]) -> str | None:
     """Return why another process ended early, or None."""
-    for place, (process, failures) in enumerate(companions, 2):
-        process.join(_PATIENCE_SECONDS)
-        if failures.poll():
-            try:
-                return f"process {place} of {number}: {failures.recv()}"
-            except EOFError:
-                return (
-                    f"process {place} of {number} was killed, probably for lack of memory; set a smaller "
-                    "training.batch_size or runtime.num_processes, and run again to resume"
-                )
+    for place, companion in enumerate(companions, 2):
+        which, reason = f"process {place} of {1 + len(companions)}", companion.failure()
+        if reason:
+            return f"{which}: {reason}"
+        if reason is not None:
+            return (
+                f"{which} was killed, probably for lack of memory; set a smaller training.batch_size or "
+                "runtime.num_processes, and run again to resume"
+            )
     return None
-
-
-@contextmanager
-def _process_group(number: int, size: int, device: str, store: str) -> Iterator[None]:
-    distributed.init_process_group(
-        _BACKENDS[device],
-        store=distributed.FileStore(store, size),  # type: ignore[attr-defined]
-        rank=number,
-        world_size=size,
-        timeout=_TIMEOUT,
-    )
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Let gloo connect the processes inside this machine, whatever address its name has."""
-    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
-    if loopback is None or _INTERFACE in os.environ:
-        yield
-        return
-    os.environ[_INTERFACE] = loopback
-    try:
-        yield
-    finally:
-        del os.environ[_INTERFACE]
 
 
 def shared_forward(model: nn.Module, images: Tensor, presence: Tensor, tasks: Collection[TaskName]) -> Logits:

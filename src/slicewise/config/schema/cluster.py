@@ -18,8 +18,18 @@ class JobResources(Section):
     """Time limit of a job. A job that reaches it is queued again and resumes."""
 
 
+class RaySettings(Section):
+    """Ray, which runs jobs on workers that stay; they ask for processors, memory and GPUs as on Slurm."""
+
+    address: str | None
+    """`auto`: the Ray that runs on this machine, HOST:PORT: another one. null: start one on this machine, for
+    this command alone."""
+    bundle_seconds: Positive
+    """Shortest estimated time of a task of preprocessing. A task costs a worker that stays little."""
+
+
 class Cluster(Section):
-    """Jobs of `slicewise run --on slurm`. Changing it reruns nothing."""
+    """Jobs of `slicewise run --on slurm` and `--on ray`. Changing it reruns nothing."""
 
     partition: str | None
     """Partition of all jobs; null: the default one."""
@@ -35,7 +45,7 @@ class Cluster(Section):
     options: tuple[str, ...]
     """Further options of sbatch, such as `--qos=long`."""
     bundle_seconds: Positive
-    """Shortest estimated time of a task of preprocessing; it gets so many cases."""
+    """Shortest estimated time of a task of preprocessing on Slurm; it gets so many cases."""
     grace_seconds: Count
     """Time between the warning before the time limit and the limit, for saving."""
     restarts: CountOrZero
@@ -46,3 +56,5 @@ class Cluster(Section):
     """Jobs of training stages"""
     evaluate: JobResources
     """Jobs of evaluation, report and pooled folds"""
+    ray: RaySettings
+    """Ray"""

@@ -1,11 +1,11 @@
-"""`slicewise run --on slurm`: the plan is made here, once, and sealed; jobs make what it names."""
+"""`slicewise run --on slurm|ray`: the plan is made here, once, and sealed; jobs make what it names."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from slicewise.cli.plan import build_steps
-from slicewise.cluster.plan import PlanFolder, source_folder, without_cluster
+from slicewise.cluster.plan import PlanFolder, Where, source_folder, without_cluster
 from slicewise.cluster.progress import describe, read_plan_progress, remarks
 from slicewise.cluster.script import render_script
 from slicewise.cluster.seal import jobs_needed, make_plan, seal
@@ -14,7 +14,7 @@ from slicewise.cluster.submit import submit
 from slicewise.config.schema import Config
 from slicewise.config.schema.base import plain
 from slicewise.core.console import say
-from slicewise.core.errors import UsageError
+from slicewise.core.errors import SliceWiseError, UsageError
 from slicewise.engine.plan import Action, Decision, Request, Selection, plan
 from slicewise.engine.workspace import Workspace
 from slicewise.steps.download import DOWNLOAD
@@ -53,35 +53,33 @@ def select_local(decisions: Sequence[Decision[Config]], selection: Selection) ->
 
 
 def show_scripts(
-    config: Config, selection: Selection, workspace: Workspace, header: Mapping[str, Any]
+    config: Config, selection: Selection, workspace: Workspace, header: Mapping[str, Any], on: Where
 ) -> None:
-    """Print the scripts of the jobs that a run would submit."""
+    """Print the jobs that a run would start, and the scripts that it would submit."""
     decisions, hashes = decide(config, selection, workspace), workspace.load_hashes()
     source = source_digest()[:16]
-    sealed = make_plan(decisions, config, workspace, hashes, selection, header, source)
+    sealed = make_plan(decisions, config, workspace, hashes, selection, header, source, on)
     if any(each.step.name == DOWNLOAD.name and each.action is Action.RUN for each in decisions):
         say("\ndownload runs here first; the bundles of cases are known after it", "warn")
     for group in sealed.groups:
         number = len(group.jobs)
         say(f"\n# {group.name}: {number} task{'s' if number > 1 else ''}", "header")
-        say(
-            render_script(
-                PlanFolder(workspace, 0), group, source_folder(workspace, source), config.cluster, _DIGEST
-            )
-        )
+        if on == "slurm":
+            folder = PlanFolder(workspace, 0)
+            say(render_script(folder, group, source_folder(workspace, source), config.cluster, _DIGEST))
 
 
-def submit_plan(
-    config: Config, selection: Selection, workspace: Workspace, header: Mapping[str, Any]
-) -> None:
-    """Seal the plan of the jobs that are needed now, and submit it. The caller holds the workspace."""
+def seal_plan(
+    config: Config, selection: Selection, workspace: Workspace, header: Mapping[str, Any], on: Where
+) -> PlanFolder:
+    """Seal the plan of the jobs that are needed now. The caller holds the workspace."""
     hashes = workspace.load_hashes()
     decisions = decide(config, selection, workspace)
-    _submit(seal(decisions, config, workspace, hashes, selection, header), config)
+    return seal(decisions, config, workspace, hashes, selection, header, on)
 
 
-def continue_plan(folder: PlanFolder, config: Config, selection: Selection) -> None:
-    """Submit what is missing of the plan in progress.
+def check_goal(folder: PlanFolder, config: Config, selection: Selection, on: Where) -> None:
+    """Check that a plan in progress makes what this command wants.
 
     Raises:
         UsageError: this command wants something else.
@@ -90,8 +88,9 @@ def continue_plan(folder: PlanFolder, config: Config, selection: Selection) -> N
         "configuration": without_cluster(plain(config)),
         "selection of steps": {name: request.value for name, request in selection.requests.items()},
         "version of the code": source_digest()[:16],
+        "place of the jobs": on,
     }
-    sealed = dict(zip(wanted, folder.plan.goal, strict=True))
+    sealed = dict(zip(wanted, (*folder.plan.goal, folder.plan.on), strict=True))
     if different := [name for name, value in sealed.items() if wanted[name] != value]:
         raise UsageError(
             f"plan {folder.number} of {folder.workspace.root} is in progress with another "
@@ -100,10 +99,10 @@ def continue_plan(folder: PlanFolder, config: Config, selection: Selection) -> N
         )
     for remark in remarks(folder):
         say(remark, "warn")
-    _submit(folder, config)
 
 
-def _submit(folder: PlanFolder, config: Config) -> None:
+def submit_jobs(folder: PlanFolder, config: Config) -> None:
+    """Submit what is missing of a plan to Slurm."""
     submitted = submit(folder, config.cluster)
     for group, number in submitted.items():
         say(f"  submitted {group}: {number} task{'s' if number > 1 else ''}", "good")
@@ -113,3 +112,32 @@ def _submit(folder: PlanFolder, config: Config) -> None:
             say(line)
     say("`slicewise status --watch` shows the jobs, `slicewise cancel` ends them")
     say("the same command again submits what is missing; at the end it shows the results", "dim")
+
+
+def run_on_ray(folder: PlanFolder, config: Config) -> None:
+    """Run what is missing of a plan on Ray, to its end.
+
+    Raises:
+        SliceWiseError: jobs failed, or Ray cannot run them.
+    """
+    from slicewise.cluster.on_ray import run_jobs
+    from slicewise.cluster.ray_workers import connected
+
+    with connected(config.cluster, folder.workspace.root):
+        failed = run_jobs(folder, config)
+    if failed:
+        details = [line for group in read_plan_progress(folder).groups for line in group.details]
+        raise SliceWiseError(
+            f"{', '.join(place.job.name for place in failed)} failed; finished work is kept, the output is "
+            f"in {folder.workspace.relative(folder.logs)}, and the same command runs what is missing\n"
+            + "\n".join(details)
+        )
+
+
+def reuse(selection: Selection) -> Selection:
+    """Return the selection of a run that shows what jobs have made."""
+    requests: dict[str, Request] = {
+        name: Request.AUTO if request is Request.FORCE else request
+        for name, request in selection.requests.items()
+    }
+    return replace(selection, requests=requests)
