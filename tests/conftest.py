@@ -28,7 +28,7 @@ _take_own_cores()
 
 pytest_plugins = [
     f"tests.fixtures.{name}"
-    for name in ("small_model", "cohorts", "services", "packages", "made_once", "figures", "slurm")
+    for name in ("small_model", "cohorts", "services", "packages", "made_once", "figures", "slurm", "ray")
 ]
 
 ROOT = Path(__file__).resolve().parents[1]
