@@ -42,14 +42,15 @@ def during(action: Callable[[], None]) -> threading.Thread:
 
 def claims(workspace: Path, what: str) -> list[int]:
     """Return the number of attempts at each job."""
-    return sorted(len([*each.glob("*.claim")]) for each in workspace.glob(f".slicewise/leases/{what}/*"))
+    numbers = [len([*each.glob("*.claim")]) for each in workspace.glob(f".slicewise/leases/{what}/*")]
+    return sorted(filter(None, numbers))
 
 
 def kill_a_bundle(workspace: Path) -> None:
     """Kill the worker that has begun the first bundle."""
-    found = lambda: [*workspace.glob(".slicewise/leases/preprocess.cases/*/1.claim")]  # noqa: E731
-    wait_until(lambda: bool(found()))
-    os.kill(read_json(found()[0])["pid"], signal.SIGKILL)
+    wait_until(lambda: bool(claims(workspace, "preprocess.cases")))
+    path = next(workspace.glob(".slicewise/leases/preprocess.cases/*/1.claim"))
+    os.kill(read_json(path)["pid"], signal.SIGKILL)
 
 
 @pytest.mark.slow
