@@ -30,6 +30,13 @@ class Exported:
 
         return ExportedGraph(self.checkpoint, self.calibrations).eval()
 
+    @cached_property
+    def onnx(self) -> tuple[bytes, list[str]]:
+        """The graph of ONNX, for all formats that are made from it, and its free sizes; see `onnx.serialise`."""
+        from slicewise.exporting.onnx import serialise
+
+        return serialise(self)
+
     @property
     def size(self) -> int:
         """Rows and columns of a slice."""

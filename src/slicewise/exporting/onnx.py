@@ -29,14 +29,20 @@ def write(exported: Exported, folder: Path) -> Written:
             importlib.import_module(name)
         except ImportError as error:
             raise UsageError(f"ONNX needs {name} ({error}): pip install 'slicewise[export]'") from error
+    content, free = exported.onnx
+    (folder / FILE).write_bytes(content)
+    return Written("onnx", (FILE,), {"opset": OPSET, "free": free})
+
+
+def serialise(exported: Exported) -> tuple[bytes, list[str]]:
+    """Return the graph as the bytes of a file, and which of its sizes are free."""
     program, free = _export(exported)
     model: Any = program.model
     model.doc_string = ""
     for node in model.graph.all_nodes():
         node.metadata_props.clear()  # the lines of the source, with the folders of this machine
         node.doc_string = None
-    program.save(folder / FILE, external_data=False)
-    return Written("onnx", (FILE,), {"opset": OPSET, "free": free})
+    return program.model_proto.SerializeToString(deterministic=True), free
 
 
 def _export(exported: Exported) -> tuple[Any, list[str]]:
