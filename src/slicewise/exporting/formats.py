@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from slicewise.models.checkpoint import Checkpoint
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Exported:
     """What every writer is given: the checkpoint and its module."""
 
@@ -29,13 +29,6 @@ class Exported:
         from slicewise.exporting.graph import ExportedGraph
 
         return ExportedGraph(self.checkpoint, self.calibrations).eval()
-
-    @cached_property
-    def onnx(self) -> tuple[bytes, list[str]]:
-        """The graph of ONNX, for all formats that are made from it, and its free sizes; see `onnx.serialise`."""
-        from slicewise.exporting.onnx import serialise
-
-        return serialise(self)
 
     @property
     def size(self) -> int:

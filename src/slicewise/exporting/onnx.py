@@ -3,6 +3,7 @@
 import importlib
 import warnings
 from contextlib import redirect_stdout
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final
@@ -29,13 +30,14 @@ def write(exported: Exported, folder: Path) -> Written:
             importlib.import_module(name)
         except ImportError as error:
             raise UsageError(f"ONNX needs {name} ({error}): pip install 'slicewise[export]'") from error
-    content, free = exported.onnx
+    content, free = serialise(exported)
     (folder / FILE).write_bytes(content)
     return Written("onnx", (FILE,), {"opset": OPSET, "free": free})
 
 
+@lru_cache(maxsize=1)
 def serialise(exported: Exported) -> tuple[bytes, list[str]]:
-    """Return the graph as the bytes of a file, and which of its sizes are free."""
+    """Return the bytes of the file and which sizes are free; once for all formats that are made from it."""
     program, free = _export(exported)
     model: Any = program.model
     model.doc_string = ""
