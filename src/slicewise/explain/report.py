@@ -243,10 +243,10 @@ def _draw_page(
             line[0].set_title(f"{row.case}, slice {row.index}\n{facts}", fontsize=8)
             for axes, (name, equal) in zip(line[1:], methods.items(), strict=True):
                 _draw_evidence(axes, explanation, name, classes)
-                titles = " = ".join(_TITLES[each] for each in (name, *equal))
-                shown = _is_explained(explanation, classes)
-                facts = _scores_text(scores[row.key, name]) if shown else ""
-                axes.set_title(f"{titles}\n{facts}", fontsize=8)
+                lines = [" = ".join(_TITLES[each] for each in (name, *equal)), ""]
+                if _is_explained(explanation, classes):
+                    lines = _scored_title(lines[0], scores[row.key, name])
+                axes.set_title("\n".join(lines), fontsize=8)
         if any(_is_explained(explanation, classes) for explanation in page):
             scale = ScalarMappable(Normalize(0, 1), _COLOURMAP)
             label = "saliency, smoothed, relative to its maximum"
@@ -270,11 +270,12 @@ def _distinct_methods(page: Sequence[SliceExplanation]) -> dict[str, list[str]]:
     return distinct
 
 
-def _scores_text(score: ExplanationRow) -> str:
-    parts = [] if score.share_inside is None else [f"{score.share_inside:.0%} in tumour"]
-    if score.deletion_auc is not None and score.insertion_auc is not None:
-        parts.append(f"deletion {score.deletion_auc:.2f}, insertion {score.insertion_auc:.2f}")
-    return "; ".join(parts)
+def _scored_title(methods: str, score: ExplanationRow) -> list[str]:
+    """Return two lines, each no wider than a picture."""
+    inside = "" if score.share_inside is None else f", {score.share_inside:.0%} in tumour"
+    if score.deletion_auc is None or score.insertion_auc is None:
+        return [f"{methods}{inside}", ""]
+    return [f"{methods}{inside}", f"deletion {score.deletion_auc:.2f}, insertion {score.insertion_auc:.2f}"]
 
 
 def _has_outline(explanation: SliceExplanation) -> bool:

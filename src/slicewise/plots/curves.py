@@ -21,7 +21,7 @@ def draw_curves(
 
     `metrics` names the columns of the validation metrics and their labels.
     """
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     left, right = figure.subplots(1, 2)
@@ -32,7 +32,9 @@ def draw_curves(
         name = "best epoch" if best_epoch else "initial weights"
         axes.axvline(best_epoch, color="0.7", linestyle=":", zorder=0, label=name)
         axes.set_xlim(min(0.5, best_epoch - 0.5, rows[0]["epoch"] - 0.5), rows[-1]["epoch"] + 0.5)
-        axes.legend(frameon=False, fontsize="small")
+        axes.legend(
+            loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2, frameon=False, fontsize="small"
+        )  # below: no place inside is free of points in every stage
     with atomic_write(path) as stream:
         figure.savefig(stream, format="png", dpi=120)
 

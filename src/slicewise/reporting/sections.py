@@ -101,8 +101,10 @@ def _first_figure(metrics: Mapping[str, Any], folders: ResultFolders) -> Iterato
 def _training(run: RunInfo, folders: ResultFolders) -> Iterator[Block]:
     if folders.stages:
         yield training_table(run)
+    short = {step.name for step in run.steps if step.metrics.get("epochs_run") == 1}
     for name, folder in folders.stages.items():
-        yield Figure(folder / "curves.png", f"Losses and validation metrics of {name}", wide=True)
+        if f"train.{name}" not in short:  # the table has the scores of a single epoch
+            yield Figure(folder / "curves.png", f"Losses and validation metrics of {name}", wide=True)
 
 
 def _scores(

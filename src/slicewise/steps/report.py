@@ -64,7 +64,7 @@ def report(steps: Sequence[str]) -> Step[Config]:
         needs=tuple(steps),
         homes={"report": home},
         redirects={"results/report.html": f"{home}/report.html"},
-        version=17,
+        version=18,
         # A page with its pictures, and the libraries that read them.
         demand=lambda _: Demand(disk_bytes=8 * MIB, memory_bytes=300 * MIB),
         group="evaluate",
