@@ -48,7 +48,7 @@ def test_the_page_needs_nothing_from_elsewhere(made: Made) -> None:
 def test_every_picture_is_embedded_whole_and_described(made: Made) -> None:
     page = Document(made.page)
     pictures = page.all("img", "src")
-    # Of the stages the one with several epochs; of the heat one page and the curves; no subsets in quick mode.
+    # Of the stages the one with several epochs; of the heat a page and the curves; no subsets in quick mode.
     assert len(pictures) == 1 + 4 + 1 + 1 + 3 + 1 + 1
     for uri in pictures:
         kind, _, content = uri.partition(";base64,")
