@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from tests.fixtures.small_model import MODEL, SIDE
@@ -22,6 +23,7 @@ from slicewise.inference.pipeline import Pipeline
 from slicewise.models.checkpoint import Checkpoint, save_checkpoint
 from slicewise.models.multitask import MultitaskModel
 from slicewise.runtime.bundle import BUNDLE_NAME, read_bundle
+from slicewise.runtime.graphs import Onnx
 from slicewise.runtime.rotation import rotate
 
 COUNT = 30
@@ -73,6 +75,21 @@ def test_a_bundle_tells_what_it_is_and_how_far_it_agrees(bundle: Path) -> None:
 
 def test_the_graph_names_no_folder_of_this_machine(bundle: Path) -> None:
     assert str(Path(torch.__file__).parents[1]).encode() not in (bundle / "model.onnx").read_bytes()
+
+
+def test_the_graph_of_onnx_takes_other_sizes_and_enlarges_by_stated_factors(
+    bundle: Path, checkpoint: Checkpoint
+) -> None:
+    graph = ExportedGraph(checkpoint).eval()
+    images, presence = torch.randn(3, 4, 2 * SIDE, SIDE + 16), torch.ones(3, 4)
+    with torch.inference_mode():
+        expected = dict(zip(graph.outputs, graph(images, presence), strict=True))
+    found = Onnx(bundle / "model.onnx", 1)(images.numpy(), presence.numpy())
+    for name, values in found.items():
+        np.testing.assert_allclose(values, expected[name].numpy(), atol=1e-5)
+    nodes = [node for node in onnx.load(bundle / "model.onnx").graph.node if node.op_type == "Resize"]
+    assert len(nodes) == MODEL.encoder_depth
+    assert {len(node.input) for node in nodes} == {3}  # image, region, factors; without a size of the result
 
 
 def test_a_bundle_predicts_a_picture_and_a_volume_as_its_checkpoint(
@@ -216,6 +233,7 @@ def test_processes_share_the_inputs_and_find_what_one_finds(
     shared = prove(model, bundle, ["onnx"], inputs)["onnx"]
     for found in (alone, shared):
         assert (found.inputs, found.differing_verdicts, found.passed) == (40, 0, True)
+    assert alone.without_augmentation == 0  # the model has none
     assert (alone.pixels, alone.verdicts, alone.refused) == (shared.pixels, shared.verdicts, shared.refused)
 
 
@@ -224,9 +242,10 @@ def test_the_worst_input_is_kept_where_numbers_are_joined() -> None:
     second.worst, second.worst_pixels, second.pixels, second.differing_pixels = "b", 3, 9, 3
     first.merge(second)
     assert (first.inputs, first.share, first.worst) == (3, 4 / 18, "b")
-    first.merge(Parity(inputs=1, verdicts=1, differing_verdicts=1, worst="c"))
+    first.merge(Parity(inputs=1, without_augmentation=1, verdicts=1, differing_verdicts=1, worst="c"))
     first.merge(second)
     assert (first.differing_verdicts, first.worst, first.passed) == (1, "c", False)
+    assert "on 5 inputs (1 of them without test-time augmentation)" in first.describe()
 
 
 def test_each_subset_of_modalities_is_among_the_examples() -> None:

@@ -1,6 +1,7 @@
 """The folder of a bundle: written beside its place, compared with the checkpoint, renamed or dropped."""
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,15 +12,17 @@ from slicewise.core.files import read_json, write_json, write_text
 from slicewise.core.hashing import hash_file
 from slicewise.exporting.formats import FORMATS, Exported, Written
 from slicewise.exporting.graph import Calibrations
-from slicewise.exporting.parity import Inputs, Parity, ParityError, measure, open_graph, prove
+from slicewise.exporting.parity import Inputs, Parity, ParityError, open_graph, prove
 from slicewise.exporting.readme import describe
 from slicewise.exporting.replaced_folder import replaced
 from slicewise.inference.pipeline import Pipeline
+from slicewise.inference.speed import time_slices
 from slicewise.models.checkpoint import Checkpoint
 from slicewise.runtime.bundle import BUNDLE_NAME, FORMAT, VERSION, is_bundle
 from slicewise.runtime.graphs import GRAPHS
 
 README: Final = "README.md"
+_REPEATS: Final = 15
 Report = Callable[[str], None]
 
 
@@ -83,7 +86,8 @@ def _prove(pipeline: Pipeline, folder: Path, names: Sequence[str], inputs: Input
     for name, parity in parities.items():
         if not parity.passed:
             raise ParityError(_complaint(name, parity))
-        eager, own = measure([pipeline, open_graph(folder, name)])
+        times = time_slices([pipeline, open_graph(folder, name)], 1, _REPEATS, name)
+        eager, own = map(statistics.median, times)
         report(f"{name}: {parity.describe()}; {own:.1f} ms a slice, torch {eager:.1f} ms")
         record = {**parity.to_json(), "milliseconds": own, "milliseconds_torch": eager}
         content["graphs"][name]["parity"] = record

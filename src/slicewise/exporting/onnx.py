@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from slicewise.core.errors import UsageError
@@ -17,6 +18,8 @@ from slicewise.exporting.graph import INPUTS, example
 OPSET: Final = 20
 FILE: Final = "model.onnx"
 _PACKAGES: Final = ("onnx", "onnxscript")
+_FACTOR, _SIZE = 2, 3
+"""Inputs of a Resize: it has one of them"""
 
 
 def write(exported: Exported, folder: Path) -> Written:
@@ -44,7 +47,38 @@ def serialise(exported: Exported) -> tuple[bytes, list[str]]:
     for node in model.graph.all_nodes():
         node.metadata_props.clear()  # the lines of the source, with the folders of this machine
         node.doc_string = None
+    _state_factors(model, exported.size)
     return program.model_proto.SerializeToString(deterministic=True), free
+
+
+def _state_factors(model: Any, size: int) -> None:
+    """State the whole factor of a Resize in place of the size of its result, where it has one.
+
+    onnxruntime keeps its blocked layout of channels around such a Resize alone, and runs it on all threads.
+    """
+    ir: Any = importlib.import_module("onnx_ir")
+    for number, node in enumerate(node for node in model.graph if node.op_type == "Resize"):
+        factors = _factors(node, size)
+        if len(node.inputs) <= _SIZE or factors is None or factors != _factors(node, 2 * size):
+            continue
+        value = ir.Value(name=f"factors_{number}", const_value=ir.tensor(np.array(factors, np.float32)))
+        model.graph.register_initializer(value)
+        node.replace_input_with(_FACTOR, value)
+        node.resize_inputs(_SIZE)
+
+
+def _factors(node: Any, size: int) -> list[int] | None:
+    """Return by how much a node enlarges each axis of images of `size`, None where a factor is not whole."""
+    sides = [
+        [
+            dim if isinstance(dim, int) else dim.evaluate(dict.fromkeys(dim.free_symbols(), size))
+            for dim in shape
+        ]
+        for shape in (node.inputs[0].shape, node.outputs[0].shape)
+    ]
+    if any(not old or new is None or new % old for old, new in zip(*sides, strict=True)):
+        return None
+    return [new // old for old, new in zip(*sides, strict=True)]
 
 
 def _export(exported: Exported) -> tuple[Any, list[str]]:

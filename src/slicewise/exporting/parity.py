@@ -6,8 +6,6 @@ depending on the number of threads. Such ties are counted, and are no difference
 """
 
 import multiprocessing
-import statistics
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -32,8 +30,16 @@ MAX_SHARE: Final = 1e-5
 """Of pixels whose mask differs"""
 TIE: Final = 1e-5
 """Of a probability to the threshold, and between the two probabilities"""
-_REPEATS: Final = 15
-_COUNTS: Final = ("inputs", "refused", "pixels", "differing_pixels", "verdicts", "differing_verdicts", "ties")
+_COUNTS: Final = (
+    "inputs",
+    "without_augmentation",
+    "refused",
+    "pixels",
+    "differing_pixels",
+    "verdicts",
+    "differing_verdicts",
+    "ties",
+)
 _WHOLE: Final = 300
 """So many generated inputs take each pipeline's own path with all its augmentations. Those after them check
 the graphs: they are prepared once, and predicted without augmentation"""
@@ -52,6 +58,8 @@ class Parity:
     """The differences so far."""
 
     inputs: int = 0
+    without_augmentation: int = 0
+    """Inputs that were predicted without the test-time augmentation that the model has"""
     refused: int = 0
     """Inputs that both refuse, with the same words"""
     pixels: int = 0
@@ -140,7 +148,10 @@ class Parity:
         pixels = f"{self.differing_pixels:,} of {self.pixels:,} pixels" if self.pixels else ""
         ties = f", {self.ties} ties" if self.ties else ""
         parts = " and ".join(filter(None, (pixels, verdicts)))
-        return f"{parts} differ on {self.inputs:,} inputs{ties}; largest gap {self.largest_difference:.1e}"
+        plain = self.without_augmentation
+        single = f" ({plain:,} of them without test-time augmentation)" if plain else ""
+        inputs = f"{self.inputs:,} inputs{single}"
+        return f"{parts} differ on {inputs}{ties}; largest gap {self.largest_difference:.1e}"
 
 
 def _is_tie(expected: Prediction, found: Prediction) -> bool:
@@ -215,8 +226,11 @@ def _compare_part(
     )
     if part.start < _WHOLE:
         return compare(reference, others, examples)
-    reference, *single = (each.single_pass(0, each.transforms[0]) for each in (reference, *others.values()))
-    return compare(reference, dict(zip(others, single, strict=True)), examples, share_preparation=True)
+    plain, *single = (each.single_pass(0, each.transforms[0]) for each in (reference, *others.values()))
+    parities = compare(plain, dict(zip(others, single, strict=True)), examples, share_preparation=True)
+    for parity in parities.values():
+        parity.without_augmentation = parity.inputs if len(reference.transforms) > 1 else 0
+    return parities
 
 
 @lru_cache(maxsize=1)
@@ -276,18 +290,3 @@ def _complete(pipeline: Pipeline, prepared: PreparedCase | str) -> Prediction | 
     if isinstance(prepared, str):
         return prepared
     return _attempt(lambda: pipeline.complete(prepared, pipeline.infer(prepared.slices)))
-
-
-def measure(pipelines: list[Pipeline]) -> list[float]:
-    """Return the median milliseconds of a prepared slice in each pipeline, measured alternately."""
-    first = pipelines[0].checkpoints[0].preprocessing
-    shape = (1, len(first.channels), first.image_size, first.image_size)
-    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    presence = np.ones(shape[1], np.float32)
-    seconds: list[list[float]] = [[] for _ in pipelines]
-    for _ in range(_REPEATS + 1):
-        for pipeline, times in zip(pipelines, seconds, strict=True):
-            started = time.perf_counter()
-            pipeline.predict_slices(image, presence)
-            times.append(time.perf_counter() - started)
-    return [1000 * statistics.median(times[1:]) for times in seconds]

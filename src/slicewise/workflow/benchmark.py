@@ -5,22 +5,19 @@ They are measured alternately in one process, so that a busy neighbour slows all
 
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import numpy as np
-
-from slicewise.core.console import progress
 from slicewise.core.disk import MIB
 from slicewise.core.errors import UsageError
 from slicewise.core.machine import processor_name, usable_cores
 from slicewise.domain.report import Table
 from slicewise.domain.tables import ComparisonRow
+from slicewise.inference.speed import alternate, time_slices
 from slicewise.runtime.bundle import is_bundle, machine_kind, read_bundle
 
 if TYPE_CHECKING:
@@ -219,19 +216,6 @@ def _require_same_input(entrants: "Sequence[Entrant]", pipelines: "Sequence[Pipe
             )
 
 
-def time_slices(
-    pipelines: "Sequence[Pipeline]", batch_size: int, repeats: int, title: str
-) -> list[list[float]]:
-    """Return the milliseconds of a prepared slice in each pipeline, round by round."""
-    wanted = pipelines[0].checkpoints[0].preprocessing
-    shape = (batch_size, len(wanted.channels), wanted.image_size, wanted.image_size)
-    images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    presence = np.ones(shape[1], np.float32)
-    calls = [partial(each.predict_slices, images, presence) for each in pipelines]
-    measured = _alternate(calls, repeats, f"slices, {title}")
-    return [[each / batch_size for each in times] for times in measured]
-
-
 def _time_case(
     pipelines: "Sequence[Pipeline]", case: "CaseFiles", repeats: int, title: str
 ) -> list[list[float]]:
@@ -242,20 +226,7 @@ def _time_case(
 
     with tempfile.TemporaryDirectory() as folder:
         calls = [partial(predict, each) for each in pipelines]
-        return _alternate(calls, max(_FEWEST, repeats // _CASE_SHARE), f"case, {title}")
-
-
-def _alternate(calls: Sequence[Callable[[], Any]], repeats: int, title: str) -> list[list[float]]:
-    """Return the milliseconds of each call; all of them are called once before, unmeasured."""
-    for call in calls:
-        call()
-    measured: list[list[float]] = [[] for _ in calls]
-    for _ in progress(range(repeats), desc=title, unit="round"):
-        for call, times in zip(calls, measured, strict=True):
-            started = time.perf_counter()
-            call()
-            times.append(1000 * (time.perf_counter() - started))
-    return measured
+        return alternate(calls, max(_FEWEST, repeats // _CASE_SHARE), f"case, {title}")
 
 
 @contextmanager

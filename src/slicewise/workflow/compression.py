@@ -17,9 +17,10 @@ from slicewise.core.errors import UsageError
 from slicewise.core.files import read_json, write_json
 from slicewise.core.hashing import hash_file
 from slicewise.inference.operating_points import CALIBRATION_NAME, find_calibration
+from slicewise.inference.speed import time_slices
 from slicewise.runtime.bundle import BUNDLE_NAME, RUNNERS, machine_kind, read_bundle
 from slicewise.workflow.acceptance import Judgement, Limits, Speed, differences
-from slicewise.workflow.benchmark import Entrant, Timing, compare_models, time_slices
+from slicewise.workflow.benchmark import Entrant, Timing, compare_models
 from slicewise.workflow.slices import require_cases
 
 if TYPE_CHECKING:
