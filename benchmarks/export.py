@@ -1,16 +1,15 @@
 """A prepared slice predicted by exported graphs against eager torch, all with their own number of threads."""
 
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from benchmarks.bench import Bench
-from benchmarks.measure import Aim, Row, alternate, throughput
+from benchmarks.measure import Aim, Row, throughput
 from slicewise.exporting.folder import write_graphs
 from slicewise.exporting.parity import open_graph
 from slicewise.inference.pipeline import Pipeline
+from slicewise.inference.speed import time_slices
 from slicewise.models.checkpoint import Checkpoint, save_checkpoint
 from slicewise.models.multitask import MultitaskModel
 from slicewise.models.program import export_program
@@ -28,10 +27,8 @@ def run(bench: Bench) -> list[Row]:
     folder.mkdir()
     write_graphs(eager, [*AIMS], folder)
     pipelines = {"torch": eager, **{name: open_graph(Path(folder), name) for name in AIMS}}
-    size, channels = bench.config.preprocessing.image_size, len(bench.config.preprocessing.channels)
-    images = np.random.default_rng(0).normal(size=(1, channels, size, size)).astype(np.float32)
-    calls = {name: partial(each.predict_slices, images, [1.0]) for name, each in pipelines.items()}
-    seconds = alternate(calls, bench.size.repeats * bench.size.iterations)
+    times = time_slices([*pipelines.values()], 1, bench.size.repeats * bench.size.iterations, NAME)
+    seconds = {name: [each / 1000 for each in own] for name, own in zip(pipelines, times, strict=True)}
     return [
         throughput(
             NAME, f"a slice in {name}, against eager torch", 1, seconds[name], seconds["torch"], AIMS[name]
