@@ -12,10 +12,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +33,10 @@ from slicewise.engine.workspace import Workspace
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _IDLE_SECONDS: Final = 20
+_POLL_SECONDS: Final = 0.5
+_REGISTER_SECONDS: Final = 22.0
+"""BatchStartTimeout and MessageTimeout: before that a task that has gone seems to be one that starts."""
+_NODES: Final = 4
 _KINDS: Final = ("kill", "requeue", "preempt")
 _SOURCE: Final = '''\
 import os, time
@@ -54,6 +59,22 @@ class Slow(MaskPairs):
 '''
 
 
+@dataclass(frozen=True)
+class Row:
+    """A line of squeue."""
+
+    task: str
+    index: str
+    node: str
+    state: str
+    reason: str
+    name: str
+
+    @property
+    def is_bundle(self) -> bool:
+        return self.name.endswith(BUNDLES)
+
+
 @dataclass
 class Chaos:
     """One run, and what happens to it."""
@@ -62,12 +83,17 @@ class Chaos:
     args: argparse.Namespace
     slurm: Slurm
     rng: random.Random
-    node_seconds: float = 0.0
+    slot_seconds: Counter[str] = field(default_factory=Counter)
     done_to: Counter[str] = field(default_factory=Counter)
 
     @property
     def workspace(self) -> Path:
         return self.folder / "remote"
+
+    @property
+    def slots(self) -> int:
+        """Tasks that run at a time."""
+        return _NODES * self.args.cpus
 
     def plan(self) -> PlanFolder | None:
         return newest_plan(Workspace(self.workspace))
@@ -88,16 +114,28 @@ class Chaos:
 
     def calls(self) -> int:
         """Return the number of calls of sbatch so far."""
-        log = self.folder / "sbatch.log"
-        return len(log.read_text().splitlines()) if log.is_file() else 0
+        return len(self.call_times())
 
-    def tasks(self) -> list[tuple[str, int, str]]:
-        """Return (id, index, node) of the running tasks of bundles; none while slurmctld is away."""
-        text = self.slurm.run(
-            "squeue", "--noheader", "--array", "--states=RUNNING", "--format=%F_%K|%K|%N|%j", check=False
-        )
-        rows = (line.split("|") for line in text.splitlines())
-        return [(task, int(index), node) for task, index, node, name in rows if name.endswith(BUNDLES)]
+    def call_times(self) -> list[float]:
+        log = self.folder / "sbatch.log"
+        return [float(line) for line in log.read_text().split()] if log.is_file() else []
+
+    def count_slots(self, rows: Sequence[Row], seconds: float) -> None:
+        """Add what the processors of the nodes did in the last seconds."""
+        running = [row for row in rows if row.state == "RUNNING"]
+        tasks = sum(row.is_bundle for row in running)
+        others = min(len(running) - tasks, self.slots - tasks)
+        waits = any(row.is_bundle and row.state == "PENDING" and row.reason != "BeginTime" for row in rows)
+        idle = self.slots - tasks - others
+        self.slot_seconds["tasks"] += tasks * seconds
+        self.slot_seconds["other jobs"] += others * seconds
+        self.slot_seconds["idle beside waiting tasks" if waits else "idle at the end"] += idle * seconds
+
+    def rows(self) -> list[Row] | None:
+        """Return the queue; None while slurmctld is away."""
+        words = ("squeue", "--noheader", "--array", "--format=%F_%K|%K|%N|%T|%r|%j")
+        done = subprocess.run(words, env=self.slurm.env, capture_output=True, text=True, check=False)
+        return None if done.returncode else [Row(*line.split("|")) for line in done.stdout.splitlines()]
 
     def disturb(self, task: str, index: int, node: str) -> None:
         kind = _KINDS[self.rng.randrange(len(_KINDS))]
@@ -116,38 +154,69 @@ class Chaos:
         self.done_to[kind] += 1
 
     def live(self) -> None:
-        """Disturb the tasks until none is left; kill slurmctld twice meanwhile."""
+        """Disturb the bundles until all are done; kill slurmctld twice meanwhile.
+
+        It returns before where nothing runs any more: slurmctld has forgotten what it knew since it last
+        wrote its state.
+        """
         folder = self.plan()
         assert folder is not None
-        number = len(folder.plan.groups[0].jobs)
-        waiting = {
-            index: self.rng.uniform(2, 0.8 * self.args.bundle)
-            for index in self.rng.sample(range(number), round(self.args.share * number))
+        bundles = folder.plan.groups[0].jobs
+        moments = {
+            index: self.rng.uniform(2, 0.9 * len(bundles[index].cases) * self.args.seconds)
+            for index in self.rng.sample(range(len(bundles)), round(self.args.share * len(bundles)))
         }
-        seen: dict[int, float] = {}
-        kills, last, idle_since = [number // 3, 2 * number // 3], time.monotonic(), time.monotonic()
-        while self.slurm.run("squeue", "--noheader", check=False) or "slurmctld" not in self.slurm.processes:
-            time.sleep(0.4)
-            running, now = self.tasks(), time.monotonic()
-            self.node_seconds += len(running) * (now - last)
+        kills = [len(bundles) // 3, 2 * len(bundles) // 3] if self.args.share else []
+        started: dict[int, float] = {}
+        left = {*range(len(bundles))}
+        rows: Sequence[Row] = ()
+        last = active = time.monotonic()
+        while left and (now := time.monotonic()) - active < _IDLE_SECONDS:
+            self.count_slots(rows, now - last)
             last = now
-            idle_since = (
-                now if self.slurm.run("squeue", "--noheader", "--states=R", check=False) else idle_since
-            )
-            if now - idle_since > _IDLE_SECONDS:
-                return  # slurmctld has forgotten what it knew since it last wrote its state
-            for task, index, node in running:
-                seen.setdefault(index, now)
-                if now - seen[index] > waiting.get(index, float("inf")):
-                    del waiting[index]
-                    self.disturb(task, index, node)
-            if kills and sum(is_done(folder, job) for job in folder.plan.groups[0].jobs) >= kills[0]:
+            if (read := self.rows()) is not None:
+                rows = read
+            if any(row.state == "RUNNING" or row.reason == "BeginTime" for row in rows):
+                active = now
+            for row in rows if read else ():
+                if row.is_bundle and row.state == "RUNNING":
+                    index = int(row.index)
+                    started.setdefault(index, now)
+                    if now - started[index] > moments.get(index, float("inf")):
+                        del moments[index]
+                        self.disturb(row.task, index, row.node)
+            if kills and len(bundles) - len(left) >= kills[0]:
                 kills.pop(0)
-                self.slurm.kill_controller()
-                time.sleep(1)
-                self.slurm.start_controller()
-                self.done_to["slurmctld killed"] += 1
-                time.sleep(1)
+                threading.Thread(target=self.crash, args=(self.rng.uniform(0, 10),)).start()
+            left = {index for index in left if not is_done(folder, bundles[index])}
+            time.sleep(_POLL_SECONDS)
+        self.count_slots(rows, time.monotonic() - last)
+
+    def crash(self, after: float) -> None:
+        """Kill slurmctld after so many seconds, and start it again as systemd would.
+
+        What it learnt in its last five seconds it has not written, so it believes for minutes that tasks run
+        that have ended, unless the nodes register again, as an administrator would have them.
+        """
+        time.sleep(after)
+        self.slurm.kill_controller()
+        time.sleep(1)
+        self.slurm.start_controller()
+        self.done_to["slurmctld killed"] += 1
+        time.sleep(_REGISTER_SECONDS)
+        self.slurm.run("scontrol", "reconfigure", check=False)
+
+    def finish(self) -> None:
+        """Wait until all is done, with a new submission where the queue has lost something."""
+        folder = self.plan()
+        assert folder is not None
+        for _ in range(5):
+            deadline = time.monotonic() + _IDLE_SECONDS
+            while time.monotonic() < deadline:
+                if all(is_done(folder, job) for job in folder.plan.jobs):
+                    return
+                time.sleep(_POLL_SECONDS)
+            self.submit()
 
 
 def run_words(folder: Path, workspace: Path, *words: str) -> list[str]:
@@ -181,7 +250,7 @@ def prepare(folder: Path, cases: int) -> None:
     (folder / "site" / "slow.py").write_text(_SOURCE)
     counted = folder / "counted" / "sbatch"
     counted.parent.mkdir()
-    counted.write_text(f'#!/bin/sh\necho x >> {folder / "sbatch.log"}\nexec /usr/bin/sbatch "$@"\n')
+    counted.write_text(f'#!/bin/sh\ndate +%s.%N >> {folder / "sbatch.log"}\nexec /usr/bin/sbatch "$@"\n')
     counted.chmod(0o755)
 
 
@@ -205,49 +274,62 @@ def main(argv: Sequence[str] | None = None) -> int:
     if reason := why_not():
         print(reason)
         return 1
-    with tempfile.TemporaryDirectory(prefix="sw-", dir=args.folder) as name:
-        folder = Path(name)
+    with _folder(args.folder) as folder:
         prepare(folder, args.cases)
         env = {**os.environ, **environment(folder, 0)}
         subprocess.run(run_words(folder, folder / "local"), env=env, check=True, stdout=subprocess.DEVNULL)
         (folder / "cases.log").unlink()
         (folder / "slurm").mkdir()
-        with running_slurm(folder / "slurm", num_nodes=4, cpus=args.cpus) as slurm:
+        with running_slurm(folder / "slurm", _NODES, cpus=args.cpus) as slurm:
             chaos = Chaos(folder, args, slurm, random.Random(args.seed))
             figures = _measure(chaos)
     print(json.dumps(figures, indent=2))
     return 0 if figures["same bits"] and figures["most commits of a job"] == 1 else 1
 
 
+@contextmanager
+def _folder(path: Path | None) -> Iterator[Path]:
+    if path is not None:
+        path.mkdir(parents=True)
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="sw-") as name:
+        yield Path(name)
+
+
 def _measure(chaos: Chaos) -> dict[str, Any]:
     args, folder = chaos.args, chaos.folder
-    chaos.submit(kill_after=1)
-    started = time.monotonic()
-    chaos.submit(kill_after=2)
+    if args.share:
+        chaos.submit(kill_after=1)
+        chaos.submit(kill_after=2)
     chaos.submit()
     plan = chaos.plan()
     assert plan is not None
+    bundles = plan.plan.groups[0].jobs
     for _ in range(5):
         chaos.live()
-        if all(is_done(plan, job) for job in plan.plan.jobs):
+        if all(is_done(plan, job) for job in bundles):
             break
         chaos.submit()
-    wall = time.monotonic() - started
+    chaos.finish()
     reads = Counter((folder / "cases.log").read_text().splitlines())
-    own = len(reads) * args.seconds
+    ended = max(plan.hashes(job).stat().st_mtime for job in bundles)
+    own, wall = len(reads) * args.seconds, ended - chaos.call_times()[0]
+    unseen = wall * chaos.slots - chaos.slot_seconds.total()
+    parts = {**chaos.slot_seconds, "before the first look": unseen}
+    parts["tasks, without the cases"] = parts.pop("tasks") - own
     return {
         "cases": len(reads),
-        "tasks": len(plan.plan.groups[0].jobs),
+        "tasks": len(bundles),
         "disturbed": dict(chaos.done_to),
         "same bits": outputs(folder / "local") == outputs(chaos.workspace),
         "most commits of a job": max(commits(plan)),
         "cases read again": sum(reads.values()) - len(reads) - 2,  # two are timed at the login node
         "sbatch calls": chaos.calls(),
         "own seconds of the cases": own,
-        "seconds of tasks on nodes": round(chaos.node_seconds, 1),
-        "overhead": round(chaos.node_seconds / own - 1, 4),
         "wall seconds": round(wall, 1),
-        "ideal wall seconds": round(own / (4 * args.cpus), 1),
+        "overhead": round(wall * chaos.slots / own - 1, 4),
+        "its parts": {name: round(seconds / own, 4) for name, seconds in parts.items()},
     }
 
 
@@ -259,7 +341,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cpus", type=int, default=2, help="of each of the four nodes")
     parser.add_argument("--share", type=float, default=0.2, help="of the tasks that are disturbed")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="for everything; temporary by default")
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="for everything, kept; temporary by default"
+    )
     return parser.parse_args(argv)
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,7 @@ Seal = Callable[[Path], Sealed]
 def _second_per_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make bundles that do not depend on this machine: of six pictures, the last of four or more."""
     monkeypatch.setattr(bundles, "_seconds_per_slice", lambda *_: 1.0)
+    monkeypatch.setattr("slicewise.cluster.seal.num_slots", lambda *_: 0)
 
 
 @pytest.fixture
@@ -77,6 +79,13 @@ def seal_plan(pictures: Path) -> Seal:
         return Sealed(run, seal_next(run))
 
     return seal_in
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def seal_next(run: Pipeline, *words: str) -> PlanFolder:

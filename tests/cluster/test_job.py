@@ -97,7 +97,7 @@ def test_pictures_that_have_changed_make_no_other_output(sealed: Sealed, picture
         ([], 60, []),
         ([1] * 5, 60, [5]),
         ([30] * 6, 60, [2, 2, 2]),
-        ([30] * 7, 60, [2, 2, 3]),
+        ([30] * 7, 60, [3, 2, 2]),
         ([90, 1, 70, 10], 60, [1, 3]),
         ([61] * 3, 60, [1, 1, 1]),
     ],
@@ -105,8 +105,16 @@ def test_pictures_that_have_changed_make_no_other_output(sealed: Sealed, picture
 def test_a_bundle_lasts_as_long_as_is_set(seconds: list[float], least: float, sizes: list[int]) -> None:
     bundles = divide(seconds, least)
     assert [len(bundle) for bundle in bundles] == sizes
-    assert [place for bundle in bundles for place in bundle] == [*range(len(seconds))]
-    assert all(sum(seconds[place] for place in bundle) >= least for bundle in bundles[:-1])
+    assert sorted(place for bundle in bundles for place in bundle) == [*range(len(seconds))]
+    assert all(sum(seconds[place] for place in bundle) >= min(least, sum(seconds)) for bundle in bundles)
+
+
+def test_bundles_shrink_until_the_last_ones_are_as_short_as_is_set() -> None:
+    sizes = [len(bundle) for bundle in divide([1.0] * 1000, 10, slots=16)]
+    assert sum(sizes) == 1000
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] in (30, 31), "about three times as long"
+    assert {*sizes[-16:]} <= {10, 11}
 
 
 def test_there_are_no_more_tasks_than_an_array_may_have() -> None:

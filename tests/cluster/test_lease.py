@@ -1,5 +1,7 @@
 """An attempt at a job that was given up, however late it wakes up, writes nothing."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from slicewise.cluster.submit import cancel
 from slicewise.core.files import read_json
 from slicewise.engine.fence import FencedError
 from slicewise.engine.receipt import Receipt, Report, checksum_folder, product_digest
+from slicewise.engine.remote import Remote, Transfer
 
 
 @pytest.fixture
@@ -114,6 +117,8 @@ def test_a_workspace_with_jobs_is_not_worked_in(
     assert "the jobs of plan 1 work in" in capsys.readouterr().err
     assert main(["clean", "--workspace", str(sealed.pipeline.workspace)]) == 2
     assert "the jobs of plan 1 work in" in capsys.readouterr().err
+    assert sealed.pipeline.call("pull", str(sealed.pipeline.workspace.parent), "--steps", "split") == 2
+    assert "the jobs of plan 1 work in" in capsys.readouterr().err
     monkeypatch.setattr("slicewise.cluster.slurm.queue", lambda _: [])
     assert cancel(sealed.folder) == []
     assert active_plan(sealed.folder.workspace) is None
@@ -130,3 +135,51 @@ def test_a_bundle_that_was_done_is_not_done_again(sealed: Sealed) -> None:
     again = sealed.run(BUNDLES)
     assert again.returncode == 0
     assert {path: path.stat().st_ino for path in entries} == entries
+
+
+def test_a_push_beside_jobs_takes_finished_outputs_alone_wherever_they_move(
+    sealed: Sealed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = sealed.group("split").jobs
+    stored = sealed.folder.plan.stored_step(job)
+    first = AttemptWorkspace(acquire(sealed.folder, job))
+    first.remember_steps([stored])
+    receipt, partial = write_output(first, sealed, "finished")
+    first.shelve(stored, receipt, partial)
+    output = first.find(stored, receipt.fingerprint)
+    assert output is not None
+    first.install(stored, output)
+    later = seal_next(sealed.pipeline, "split.seed=5")
+    (job,) = next(group.jobs for group in later.plan.groups if group.name == "split")
+    second = AttemptWorkspace(acquire(later, job))
+    identity = later.plan.steps["split"].identity
+    assert identity.fingerprint != receipt.fingerprint
+    partial = second.partial("split", identity.fingerprint)
+    (partial / "split").mkdir(parents=True)
+    (partial / "split" / "split.json").write_text("of the job")
+    made = replace(receipt, identity=identity, files={"split": checksum_folder(partial / "split")})
+    made.write(partial / "split")
+
+    def finish() -> None:
+        second.shelve(stored, made, partial)
+        output = second.find(stored, identity.fingerprint)
+        assert output is not None
+        second.install(stored, output)
+
+    missing = Remote.missing
+
+    def move_meanwhile(self: Remote, transfers: Iterable[Transfer]) -> list[Transfer]:
+        found = missing(self, transfers)
+        if partial.exists():
+            finish()
+        return found
+
+    monkeypatch.setattr(Remote, "missing", move_meanwhile)
+    command = ["push", str(tmp_path / "remote"), "--steps", "split", "--workspace"]
+    assert main([*command, str(sealed.pipeline.workspace)]) == 0
+    remote = Remote(str(tmp_path / "remote"))
+    assert remote.fingerprints("split") == [receipt.fingerprint], "not what the job was making"
+    (content,) = (path for path in (tmp_path / "remote/files").rglob("*") if path.is_file())
+    assert content.read_text() == "finished"
+    assert main([*command, str(sealed.pipeline.workspace)]) == 0
+    assert {*remote.fingerprints("split")} == {receipt.fingerprint, identity.fingerprint}

@@ -87,6 +87,19 @@ def test_what_waits_for_jobs_that_are_in_no_queue_is_submitted_again(sealed: Sea
     assert queue.calls[4] == ("preprocess", [0], [])
 
 
+def test_what_waits_for_jobs_that_are_done_and_that_slurm_believes_to_run_is_submitted_again(
+    sealed: Sealed, queue: Queue
+) -> None:
+    cluster = compose([]).cluster
+    submit(sealed.folder, cluster)
+    queue.tasks = [replace(task, state="RUNNING") if task.array == 100 else task for task in queue.tasks]
+    assert submit(sealed.folder, cluster) == {}
+    for index in (0, 1):
+        assert sealed.run(BUNDLES, index).returncode == 0
+    assert submit(sealed.folder, cluster) == {"preprocess": 1, "split": 1, "train.train": 1}
+    assert queue.calls[4] == ("preprocess", [0], [])
+
+
 @pytest.mark.parametrize("reason", ["DependencyNeverSatisfied", "launch failed requeued held"])
 def test_what_will_never_start_is_submitted_again(sealed: Sealed, queue: Queue, reason: str) -> None:
     cluster = compose([]).cluster

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from slicewise.cli import options
 from slicewise.cli.plan import build_steps
+from slicewise.cluster.lease import refuse_beside_jobs
 from slicewise.config.schema import Config
 from slicewise.core.activity import publish_progress
 from slicewise.core.console import say
@@ -53,9 +54,10 @@ def execute(args: argparse.Namespace) -> int:
     steps = build_steps(config, workspace)
     wanted = list(_wanted(steps, options.split_names(args.steps)))
     with (
-        exclusive_lock(workspace.state / "lock", args.wait),
+        exclusive_lock(workspace.state / "lock", args.wait) as workspace.fence,
         publish_progress(workspace.state, "slicewise pull"),
     ):
+        refuse_beside_jobs(workspace)
         workspace.sweep()
         hashes = workspace.load_hashes()
         decisions = {

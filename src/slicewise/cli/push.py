@@ -8,7 +8,7 @@ from slicewise.cli.options import add_wait_option, add_workspace_option, split_n
 from slicewise.core.activity import publish_progress
 from slicewise.core.console import say
 from slicewise.core.disk import MIB
-from slicewise.core.errors import UsageError
+from slicewise.core.errors import RemoteError, UsageError
 from slicewise.engine.lock import exclusive_lock
 from slicewise.engine.remote import Remote
 from slicewise.engine.transfer import Push, plan_push, push
@@ -45,24 +45,45 @@ def execute(args: argparse.Namespace) -> int:
         exclusive_lock(workspace.state / "lock", args.wait),
         publish_progress(workspace.state, "slicewise push"),
     ):
-        outputs = [output for step in steps for output in _outputs(workspace, step, every=args.all)]
+        outputs = [(step, output) for step in steps for output in _outputs(workspace, step, every=args.all)]
         if not outputs:
             names = ", ".join(step.name for step in steps)
             raise UsageError(
                 f"{workspace.root} holds no finished output of {names}; `slicewise run` makes it"
             )
-        for output in outputs:
-            is_model = (
-                output.receipt.identity.step.removeprefix("fold").lstrip("0123456789.").startswith(_MODELS)
-            )
+        for step, output in outputs:
+            is_model = step.name.removeprefix("fold").lstrip("0123456789.").startswith(_MODELS)
             without = [_SAMPLES] if is_model and not args.samples else []
-            planned = plan_push(remote, workspace, output, without)
-            if args.dry_run:
-                _list_files(workspace, planned)
-            else:
-                push(remote, planned)
+            planned = _push(remote, workspace, step, output, without, dry=args.dry_run)
             _report(remote, planned, dry=args.dry_run)
     return 0
+
+
+def _push(
+    remote: Remote,
+    workspace: Workspace,
+    step: HasHomes,
+    output: StoredOutput,
+    without: Sequence[str],
+    *,
+    dry: bool,
+) -> Push:
+    """Push an output, again where a job on the cluster has moved it to the shelf meanwhile.
+
+    What a job has not finished lies elsewhere, and is no output.
+    """
+    try:
+        planned = plan_push(remote, workspace, output, without)
+        if dry:
+            _list_files(workspace, planned)
+        else:
+            push(remote, planned)
+    except RemoteError:
+        moved = workspace.find(step, output.receipt.fingerprint)
+        if moved is None or moved.folders == output.folders:
+            raise
+        return _push(remote, workspace, step, moved, without, dry=dry)
+    return planned
 
 
 def _named_steps(steps: Sequence[HasHomes], words: Sequence[str]) -> list[HasHomes]:

@@ -21,6 +21,8 @@ from slicewise.workflow.slices import slice_store
 
 MAX_TASKS: Final = 1000
 """Of an array: Slurm's MaxArraySize is 1001 where it is not set"""
+_LONGEST: Final = 3
+"""Times the shortest bundle. A task that is requeued runs after all others: it must not take much longer."""
 _MEASURED_CASES: Final = 2
 """Of each source; the first one also pays for imports."""
 
@@ -44,8 +46,8 @@ def selected_cases(context: Context[Config]) -> list[CaseFiles]:
     return [case for source in config.data.sources.values() for case in select_cases(config, source, index)]
 
 
-def make_bundles(context: Context[Config], least_seconds: float) -> list[tuple[str, ...]]:
-    """Return the keys of the cases that are not known to be stored, in bundles of at least that time.
+def make_bundles(context: Context[Config], least_seconds: float, slots: int) -> list[tuple[str, ...]]:
+    """Return the keys of the cases that are not known to be stored, in bundles, see `divide`.
 
     What a case takes is estimated by one or two cases of its source, which are read here.
     """
@@ -56,27 +58,33 @@ def make_bundles(context: Context[Config], least_seconds: float) -> list[tuple[s
         of_source = [case for case in cases if case.key.source == source]
         rates[source] = min(_seconds_per_slice(case, config) for case in of_source[:_MEASURED_CASES])
     seconds = [rates[case.key.source] * max(1, case.source.num_slices(case)) for case in cases]
-    bundles = divide(seconds, least_seconds * config.cluster.data.cpus)
+    bundles = divide(seconds, least_seconds * config.cluster.data.cpus, slots)
     return [tuple(str(cases[place].key) for place in bundle) for bundle in bundles]
 
 
-def divide(seconds: Sequence[float], least: float) -> list[list[int]]:
-    """Return the places of consecutive cases in bundles of at least `least` seconds, at most `MAX_TASKS`.
+def divide(seconds: Sequence[float], least: float, slots: int = MAX_TASKS) -> list[list[int]]:
+    """Return the places of consecutive cases in bundles of at least `least` seconds, the longest first.
 
-    What is left at the end, and is shorter, joins the last bundle.
+    A bundle takes its part of what is left for twice as many tasks as run at a time, `slots` (guided
+    self-scheduling, Polychronopoulos and Kuck 1987): fewer tasks, since each one takes time to start, and
+    short ones at the end, so that no node waits long for another.
     """
-    least = max(least, sum(seconds) / MAX_TASKS)
+    left = sum(seconds)
+    least = max(least, left / MAX_TASKS)
     bundles: list[list[int]] = []
-    filled = least
+    filled = size = 0.0
     for place, each in enumerate(seconds):
-        if filled >= least:
+        if filled >= size:
+            size = max(least, min(_LONGEST * least, left / (2 * slots)))
+            size = left / max(1, int(left / size))  # shared evenly
             bundles.append([])
             filled = 0.0
         bundles[-1].append(place)
         filled += each
+        left -= each
     if len(bundles) > 1 and filled < least:
         bundles[-2:] = [bundles[-2] + bundles[-1]]
-    return bundles
+    return sorted(bundles, key=lambda bundle: -sum(seconds[place] for place in bundle))
 
 
 def _is_stored(case: CaseFiles, store: SliceStore, hashes: HashCache, config: Config) -> bool:

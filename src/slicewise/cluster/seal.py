@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slicewise.cluster.bundles import case_context, make_bundles
+from slicewise.cluster.bundles import MAX_TASKS, case_context, make_bundles
 from slicewise.cluster.plan import (
     BUNDLES,
     Group,
@@ -15,6 +15,7 @@ from slicewise.cluster.plan import (
     Where,
     write_plan,
 )
+from slicewise.cluster.slurm import num_slots
 from slicewise.cluster.source import seal_source
 from slicewise.config.schema import Config
 from slicewise.config.schema.base import plain
@@ -22,7 +23,7 @@ from slicewise.core.errors import ConfigError
 from slicewise.core.hashing import HashCache
 from slicewise.engine.plan import Action, Decision, Selection
 from slicewise.engine.record import package_versions
-from slicewise.engine.step import Step
+from slicewise.engine.step import Context, Step
 from slicewise.engine.workspace import Workspace
 from slicewise.steps.download import DOWNLOAD
 from slicewise.steps.preprocess import PREPROCESS
@@ -75,8 +76,7 @@ def make_plan(
     by_name = {each.step.name: each for each in decisions}
     bundles = []
     if PREPROCESS in steps and by_name[DOWNLOAD.name].output:  # otherwise the cases are not known yet
-        least = config.cluster.bundle_seconds if on == "slurm" else config.cluster.ray.bundle_seconds
-        bundles = make_bundles(case_context(by_name, config, workspace, hashes), least)
+        bundles = _make_bundles(case_context(by_name, config, workspace, hashes), on)
     return SealedPlan(
         config=tree,
         requests={each.step.name: selection.of(each.step.name).value for each in decisions},
@@ -88,6 +88,15 @@ def make_plan(
         groups=_make_groups(steps, bundles),
         on=on,
     )
+
+
+def _make_bundles(context: Context[Config], on: Where) -> list[tuple[str, ...]]:
+    """Return bundles for workers that stay, or for tasks that each take time to start."""
+    cluster = context.config.cluster
+    if on == "ray":
+        return make_bundles(context, cluster.ray.bundle_seconds, MAX_TASKS)
+    slots = num_slots(cluster.data.partition or cluster.partition, cluster.data.cpus)
+    return make_bundles(context, cluster.bundle_seconds, slots or MAX_TASKS)
 
 
 def _make_groups(steps: Sequence[Step[Config]], bundles: Sequence[tuple[str, ...]]) -> tuple[Group, ...]:

@@ -64,6 +64,24 @@ def queue(prefix: str) -> list[Task]:
     ]
 
 
+def num_slots(partition: str | None, cpus: int) -> int:
+    """Return how many tasks with so many processors a partition can run at a time; None: the default one.
+
+    0 where Slurm does not say so.
+    """
+    try:
+        rows = map(str.split, _call("sinfo", "--noheader", "--format=%P %C").splitlines())
+    except SlurmError:
+        return 0  # sbatch says why; `--dry-run` needs no Slurm
+    wanted = partition.split(",") if partition else []
+    total = 0
+    for name, processors in rows:
+        if name.removesuffix("*") in wanted or (not wanted and name.endswith("*")):
+            allocated, idle, _, _ = processors.split("/")
+            total += int(allocated) + int(idle)
+    return total // cpus
+
+
 def submit(script: Path, indices: Sequence[int], dependencies: Sequence[str]) -> int:
     """Submit the script as an array of these indices; return its id.
 

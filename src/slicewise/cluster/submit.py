@@ -15,7 +15,8 @@ from slicewise.core.files import write_text
 def submit(folder: PlanFolder, cluster: Cluster) -> dict[str, int]:
     """Submit every job that is neither finished nor in the queue; return {group: number of its new tasks}.
 
-    A task that waits for jobs which are in no queue, as after a crash of slurmctld, is submitted again.
+    A task is submitted again if it waits for jobs that are finished or in no queue, as after a crash of
+    slurmctld: that one may have missed their end, and believe for minutes that they run.
     They get the resources of today's settings: those of the sealed ones may be what was wrong.
 
     Asked again after a crash in its midst it finds what was submitted by the names in the queue.
@@ -31,15 +32,15 @@ def submit(folder: PlanFolder, cluster: Cluster) -> dict[str, int]:
     arrays: dict[str, dict[int, set[int]]] = {}
     for group in plan.groups:
         own = [task for task in tasks if task.name == folder.slurm_name(group.name)]
+        done = {i for i, job in enumerate(group.jobs) if is_done(folder, job)}
         again = any(need.group in submitted for need in group.after)
         over = not any(arrays[need.group] for need in group.after)
         stale = [task for task in own if task.is_dead or (again and not task.is_running)]
         stale += [task for task in own if over and task.waits_for_jobs and task not in stale]
         slurm.cancel([task.id for task in stale])
         live = [task for task in own if task not in stale]
-        arrays[group.name] = _by_array(live)
-        queued = {task.index for task in live}
-        missing = [i for i, job in enumerate(group.jobs) if i not in queued and not is_done(folder, job)]
+        arrays[group.name] = _by_array(live) if len(done) < len(group.jobs) else {}
+        missing = sorted({*range(len(group.jobs))} - done - {task.index for task in live})
         if not missing:
             continue
         script = folder.path / "scripts" / f"{group.name}.sh"

@@ -99,13 +99,12 @@ class Registry(Generic[T]):
         """Return the entry points by name."""
         if not offer_any("slicewise."):
             return {}
-        points = _entry_points(tuple(sys.path)).select(group=f"slicewise.{self.kind}")
-        return {point.name: point for point in points}
+        return _entry_points(f"slicewise.{self.kind}", tuple(sys.path))
 
 
 @cache
-def _entry_points(_path: tuple[str, ...]) -> Any:
-    """Return the entry points of all packages; kept as long as `sys.path` stays: a search takes 20 ms."""
+def _entry_points(group: str, _path: tuple[str, ...]) -> dict[str, Any]:
+    """Return the entry points of a group by name; kept as long as `sys.path` stays: a search takes 20 ms."""
     from importlib.metadata import entry_points
 
-    return entry_points()
+    return {point.name: point for point in entry_points(group=group)}

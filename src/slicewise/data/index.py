@@ -75,7 +75,10 @@ class CaseIndex:
 
     def moved_to(self, roots: Mapping[str, Path]) -> "CaseIndex":
         """Return the index with its sources in other folders."""
-        stored = {name: root.absolute().as_posix() for name, root in roots.items()}
+        moved = {name: root.absolute() for name, root in roots.items()}
+        if moved == self.roots:
+            return self
+        stored = {name: root.as_posix() for name, root in moved.items()}
         return self._from_json({**self._to_json(Path()), "roots": stored}, Path())
 
     def changed_files(self) -> tuple[Problem, ...]:

@@ -140,15 +140,20 @@ class Remote:
         self._map(self._download_file, transfers, "Pulling")
 
     def _upload_file(self, transfer: Transfer) -> None:
-        fault = transfer.checksum.fault(transfer.path, read=True)
-        if fault is not None:
-            raise RemoteError(
-                f"{transfer.path} {fault} since it was made; `slicewise verify` lists all such files"
-            )
         path = self._file_path(transfer.checksum)
         with self._reached():
-            self._make_folder(path)
-            self._files.put_file(str(transfer.path), path)
+            before = _identity(transfer.path)
+            fault = transfer.checksum.fault(transfer.path, read=True)
+            if fault is None:
+                self._make_folder(path)
+                self._files.put_file(str(transfer.path), path)
+                if _identity(transfer.path) == before:
+                    return
+                self._files.rm_file(path)
+        raise RemoteError(
+            f"{transfer.path} {fault or 'was replaced'} since it was made; `slicewise verify` lists all such "
+            "files"
+        )
 
     def _download_file(self, transfer: Transfer) -> None:
         checksum, target = transfer.checksum, transfer.path
@@ -249,3 +254,12 @@ class Remote:
                 f"{self.name} cannot be used ({reason}); check the address, the permissions and, for a "
                 "bucket, the network and the credentials (as of `aws configure`; AWS_ENDPOINT_URL)"
             ) from error
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when another file takes the place of this one; None where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns

@@ -49,7 +49,7 @@ class Cluster(Section):
     grace_seconds: Count
     """Time between the warning before the time limit and the limit, for saving."""
     restarts: CountOrZero
-    """How often a job whose program is killed is queued again."""
+    """How often a job starts its program again if that is killed."""
     data: JobResources
     """Jobs of preprocessing and of the split"""
     train: JobResources
