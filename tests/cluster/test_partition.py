@@ -93,6 +93,7 @@ def network(host: str) -> Iterator[list[str]]:
         yield ["nsenter", f"--target={holder.pid}", "--net", "--uts"]
 
 
+@pytest.mark.slow
 def test_two_controllers_that_cannot_reach_each_other_submit_the_same_jobs_and_each_is_done_once(
     pictures: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:

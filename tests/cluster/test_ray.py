@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from tests.cluster.conftest import WORDS
-from tests.cluster.test_slurm import kill_in_the_midst, same_bits, wait_until
+from tests.cluster.conftest import WORDS, wait_until
+from tests.cluster.test_slurm import results, stop_in_the_midst
 from tests.conftest import Pipeline
 from tests.test_image_masks_run import pipeline_on
 
@@ -63,7 +63,7 @@ def test_killed_workers_cost_their_jobs_and_the_bits_are_those_of_a_local_run(
 
     def disturb() -> None:
         kill_a_bundle(remote.workspace)
-        kill_in_the_midst(remote.workspace)
+        stop_in_the_midst(remote.workspace, "train.train").kill()
 
     disturbing = during(disturb)
     assert on_ray(remote, ray_address, "--until", "evaluate") == 0
@@ -74,7 +74,7 @@ def test_killed_workers_cost_their_jobs_and_the_bits_are_those_of_a_local_run(
     assert claims(remote.workspace, "train.train") == [2]
     assert remote.record["steps"]["train.train"]["metrics"]["resumed_from"] is not None
     assert local.run("--until", "evaluate") == 0
-    assert same_bits(local.workspace, remote.workspace)
+    assert results(local.workspace) == results(remote.workspace)
 
 
 @pytest.mark.slow

@@ -68,6 +68,7 @@ def results(workspace: Path) -> dict[str, bytes]:
     return {path.relative_to(workspace).as_posix(): path.read_bytes() for path in paths}
 
 
+@pytest.mark.slow
 def test_disturbed_jobs_of_folds_have_the_bits_of_a_local_run(
     login: Slurm, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -137,7 +137,7 @@ def test_the_script_asks_for_what_is_set(sealed: Sealed, tmp_path: Path) -> None
     for line in ("partition=gpu", "account=neuro", "gres=gpu:2", "qos=long", "mem=8192M", "cpus-per-task=4"):
         assert f"\n#SBATCH --{line}\n" in script
     assert "\nmodule load cuda/12.4 gcc\n" in script
-    assert "\napptainer exec --nv x.sif python3 -P -m slicewise.cluster.job " in script
+    assert "\n  apptainer exec --nv x.sif python3 -P -m slicewise.cluster.job " in script
     other = render_script(sealed.folder, sealed.group("split"), tmp_path, compose([]).cluster, "d")
     assert not any(word in other for word in ("--partition", "--account", "--gres", "module load"))
 
