@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -83,7 +83,7 @@ class Chaos:
     args: argparse.Namespace
     slurm: Slurm
     rng: random.Random
-    slot_seconds: Counter[str] = field(default_factory=Counter)
+    slot_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     done_to: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -93,7 +93,7 @@ class Chaos:
     @property
     def slots(self) -> int:
         """Tasks that run at a time."""
-        return _NODES * self.args.cpus
+        return _NODES * int(self.args.cpus)
 
     def plan(self) -> PlanFolder | None:
         return newest_plan(Workspace(self.workspace))
@@ -315,7 +315,7 @@ def _measure(chaos: Chaos) -> dict[str, Any]:
     reads = Counter((folder / "cases.log").read_text().splitlines())
     ended = max(plan.hashes(job).stat().st_mtime for job in bundles)
     own, wall = len(reads) * args.seconds, ended - chaos.call_times()[0]
-    unseen = wall * chaos.slots - chaos.slot_seconds.total()
+    unseen = wall * chaos.slots - sum(chaos.slot_seconds.values())
     parts = {**chaos.slot_seconds, "before the first look": unseen}
     parts["tasks, without the cases"] = parts.pop("tasks") - own
     return {

@@ -89,6 +89,7 @@ def network(host: str) -> Iterator[list[str]]:
     loopback = "ip link set lo up && ip addr add 192.0.2.1/32 dev lo"
     begin = f"{loopback} && hostname {host} && echo up && exec sleep infinity"
     with started([*unshare(), "sh", "-c", begin], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
         assert holder.stdout.readline() == "up\n"
         yield ["nsenter", f"--target={holder.pid}", "--net", "--uts"]
 

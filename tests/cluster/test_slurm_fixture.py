@@ -31,6 +31,7 @@ def test_nothing_of_slurm_is_left_after_an_interrupted_test(tmp_path: Path, numb
         pytest.skip(reason)
     command, root = [sys.executable, "-c", _USE, str(tmp_path)], Path(__file__).parents[2]
     with started(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as user:
+        assert user.stdout is not None
         assert user.stdout.readline() == "running\n"
         names = {process.name() for process in users_of(tmp_path / "slurm.conf")}
         assert names >= {"munged", "slurmctld", "slurmd", "slurmstepd"}
