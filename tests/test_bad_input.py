@@ -286,6 +286,26 @@ def test_too_few_patients_to_split(
     assert "too few patients: 2 found" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("patients")
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["model.encoder=resnet43"], "model.encoder=resnet43: unknown; did you mean resnet"),
+        (["model.encoder=tu-efficientnet_light0"], "did you mean tu-efficientnet_lite0"),
+        (["model.encoder=resnet18", "model.encoder_weights=none_such"], "model.encoder_weights=none_such"),
+        (["model.architecture=linknet", "model.encoder=mit_b0"], "model.architecture=linknet"),
+        (["runtime.device=mps"], "runtime.device is mps"),
+    ],
+)
+def test_a_model_that_cannot_be_trained_is_named_before_any_work(
+    pipeline: Pipeline, words: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pipeline.with_overrides(*words).run("--until", "train") == 2
+    assert named in capsys.readouterr().err
+    assert not (pipeline.workspace / "data").exists()
+    assert pipeline.with_overrides(*words).run("--mode", "data-only", "--dry-run") == 0
+
+
 def test_a_full_disk_is_named_before_work_and_loses_nothing(
     pipeline: Pipeline,
     patients: list[Path],

@@ -169,6 +169,10 @@ def test_a_trial_that_diverges_fails_alone(tmp_path: Path, capsys: pytest.Captur
         (("training.optimizer.name=choice(adam,adamm)",), "did you mean adam?"),
         (("split.seed=int(0,3)",), "split.seed=3 changes split"),
         (("evaluation.class_threshold=uniform(0.1,0.9)",), "changes nothing that is trained"),
+        (
+            ("model.encoder=choice(resnet18,resnet81)", "model.encoder_weights=null"),
+            "model.encoder=resnet81: unknown",
+        ),
         (("stages.joint.monitor=choice(dice,auc)",), "changes the monitor"),
         (("--lr", "log(1e-4,1e-2)", "--folds", "3"), "leave --folds and --minutes out"),
         (("--lr", "log(1e-4,1e-2)", "--trials", "0"), "--trials 0: at least 1"),

@@ -27,7 +27,7 @@ from slicewise.core.redact import redact
 from slicewise.core.signals import handle_signals
 from slicewise.domain.wording import reword
 from slicewise.engine.lock import exclusive_lock
-from slicewise.engine.plan import Selection, plan
+from slicewise.engine.plan import Action, Decision, Selection, check_settings, plan
 from slicewise.engine.record import RECORD_NAME, RunRecord, StepRecord, git_commit, package_versions
 from slicewise.engine.runner import Runner
 from slicewise.engine.step import Step
@@ -38,6 +38,8 @@ from slicewise.workflow.observers import make_observers
 from slicewise.workflow.settings import recipe_wording
 
 log = logging.getLogger("slicewise")
+_COMPUTES = ("train", "evaluate")
+"""Groups of steps that run the model"""
 _NO_RESULT = ("runtime", "tracking", "cluster")
 """Sections that change no output"""
 
@@ -89,6 +91,7 @@ def _run_on_cluster(
             on_cluster.check_goal(folder, config, selection, args.on)
         else:
             decisions = on_cluster.decide(config, selection, workspace)
+            check_settings(decisions, config)
             local = on_cluster.select_local(decisions, selection)
             record = run_pipeline(args, config, local or selection, workspace, log_path)
             if local is None:
@@ -164,7 +167,10 @@ def run_pipeline(
     )
     hashes = workspace.load_hashes()
     # The plan comes first: a command that cannot be carried out fails before any work is done.
-    plan_verb.print_plan(plan(steps, config, workspace, hashes, selection), config)
+    decisions = plan(steps, config, workspace, hashes, selection)
+    plan_verb.print_plan(decisions, config)
+    check_settings(decisions, config)
+    _require_device(decisions, config)
     say()
     workspace.remember_steps(steps)
     if getattr(args, "config", None) is None:  # else every key is in a file, and configs/ may not be there
@@ -184,6 +190,15 @@ def run_pipeline(
             f"{type(error).__name__}: {error}\nthe details are in {log_path}"
         ) from error
     return record
+
+
+def _require_device(decisions: Sequence[Decision[Config]], config: Config) -> None:
+    """Raise ConfigError where a step is going to need a device that is not here."""
+    runs = any(each.action is Action.RUN and each.step.group in _COMPUTES for each in decisions)
+    if runs and config.runtime.device not in ("auto", "cpu"):
+        from slicewise.compute.device import choose_device
+
+        choose_device(config.runtime.device)
 
 
 def _write_merged(workspace: Workspace) -> None:

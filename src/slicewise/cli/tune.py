@@ -32,6 +32,7 @@ from slicewise.core.errors import ConfigError, TrainingError, UsageError
 from slicewise.core.hashing import digest
 from slicewise.engine.workspace import Workspace
 from slicewise.steps import pipeline
+from slicewise.workflow.demand import check_model
 from slicewise.workflow.tuning import (
     PrunerName,
     StudySettings,
@@ -191,6 +192,8 @@ def _check_parameter(tuning: _Tuning, parameter: Parameter) -> None:
                 f"{parameter.name}={text} changes {', '.join(fixed)}: trials with other patients or another "
                 "score cannot be compared; compare such runs with `slicewise compare`"
             )
+        if "model" in changed:
+            check_model(config, pretrained=config.training.start_from is None)
         has_effect |= any(name not in _UNTRAINED for name in changed)
     if not has_effect:
         raise UsageError(

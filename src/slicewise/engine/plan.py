@@ -335,3 +335,14 @@ def plan(
         if collects:
             gc.enable()
     return list(decisions.values())
+
+
+def check_settings(decisions: Iterable[Decision[C]], config: C) -> None:
+    """Refuse a configuration that a step cannot run which is going to run: hours of others may come before.
+
+    Raises:
+        ConfigError: it names the key.
+    """
+    for decision in decisions:
+        if decision.action in (Action.RUN, Action.CHECK):
+            decision.step.check(config)

@@ -125,6 +125,7 @@ class Step(Generic[C]):
         version: raised when the same settings should give another output.
         is_live: for a service without homes: does it run, for this fingerprint?
         question: returns what to confirm at a terminal before a run replaces an output, or None.
+        check: raises ConfigError for a configuration that it cannot run; called before any step runs.
         demand: estimates the disk and the memory that a run needs.
         group: part of the pipeline, which a mode of the command line selects: data, train, evaluate or demo.
         aliases: further names on the command line; one that several steps have stands for all of them.
@@ -146,6 +147,7 @@ class Step(Generic[C]):
     version: int = 1
     is_live: Callable[[Workspace, str], bool] | None = None
     question: Callable[[C, Workspace], str | None] = lambda *_: None
+    check: Callable[[C], None] = lambda _: None
     demand: Callable[[Context[C]], Demand] = lambda _: Demand()
     group: str = ""
     aliases: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from slicewise.core.hashing import hash_file
 from slicewise.core.machine import keep_freed_memory
 from slicewise.engine.step import Context, Outcome, Step
 from slicewise.workflow.checkpoints import load_stage_checkpoint
-from slicewise.workflow.demand import training_demand
+from slicewise.workflow.demand import check_model, training_demand
 from slicewise.workflow.participants import source_keys
 from slicewise.workflow.settings import recipe_wording, select_settings
 from slicewise.workflow.slices import open_subset
@@ -45,6 +45,11 @@ def _external_checkpoint(stage: str, config: Config) -> Path | None:
     """Return the initial checkpoint from another run; only a stage that follows no other one has it."""
     path = config.training.start_from
     return None if path is None or config.stages[stage].starts_from else expand_user(path)
+
+
+def _check(stage: str, config: Config) -> None:
+    begins = not config.stages[stage].starts_from and config.training.start_from is None
+    check_model(config, pretrained=begins)
 
 
 def _run(stage: str, context: Context[Config]) -> Outcome:
@@ -104,6 +109,7 @@ def train(config: Config, stage: str) -> Step[Config]:
         homes={"checkpoint": home},
         product=("best_model.pth",),
         version=13,
+        check=partial(_check, stage),
         demand=training_demand,
         group="train",
         aliases=("train", "training", stage.replace("_", "-")),

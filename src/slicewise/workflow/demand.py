@@ -67,6 +67,25 @@ def split_demand(_context: Context[Config]) -> Demand:
     return Demand(MIB, _PROCESS_MIB * MIB, _PROCESS_MIB * MIB)
 
 
+def check_model(config: Config, *, pretrained: bool) -> None:
+    """Build the model as training will, before hours are spent on its data.
+
+    `pretrained` weights that are not on this machine are downloaded now.
+
+    Raises:
+        ConfigError: it cannot be built, or its weights cannot be had.
+    """
+    if not pretrained:
+        _footprint(config)  # which is wanted later, and kept
+        return
+    import torch
+
+    from slicewise.models.multitask import MultitaskModel
+
+    with torch.random.fork_rng():
+        MultitaskModel(config.model, config.tasks, len(config.preprocessing.channels))
+
+
 def training_demand(context: Context[Config]) -> Demand:
     """Estimate weights, optimiser, one batch, and the slices held in memory.
 

@@ -5,12 +5,14 @@ authors trained it, converted to PyTorch. segmentation_models_pytorch downloads 
 """
 
 import math
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from torch import nn
 
@@ -66,6 +68,7 @@ def _create(settings: Model, in_channels: int, num_classes: int) -> Any:
         mismatch = not isinstance(error, RuntimeError) or isinstance(error, NotImplementedError)
         if not mismatch and _UNKNOWN_TO_TIMM not in str(error):  # a lack of memory, say
             raise
+        _require_known(str(settings.encoder))
         raise ConfigError(
             f"model.architecture={settings.architecture} with model.encoder={settings.encoder}, "
             f"model.encoder_depth={settings.encoder_depth}, model.encoder_weights={settings.encoder_weights} "
@@ -74,6 +77,23 @@ def _create(settings: Model, in_channels: int, num_classes: int) -> Any:
     if path:
         load_packaged_weights(base.encoder, path)
     return base
+
+
+def _require_known(encoder: str) -> None:
+    """Raise ConfigError for an encoder that the library does not have, with a name that it may be."""
+    if encoder.startswith(_TIMM):
+        known = [_TIMM + name for name in timm.list_models()]
+        is_known = timm.is_model(encoder.removeprefix(_TIMM))
+    else:
+        known = [*smp.encoders.encoders]
+        is_known = encoder in known
+    if not is_known:
+        near = get_close_matches(encoder, known, n=3)
+        guess = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ConfigError(
+            f"model.encoder={encoder}: unknown; {guess}`slicewise models` lists encoders, and every model of "
+            f"timm with features can be named {_TIMM}NAME"
+        )
 
 
 def _depth_arguments(settings: Model) -> dict[str, Any]:
