@@ -1,10 +1,16 @@
 """`slicewise tune`: trials are runs, no test case is opened, a stopped search goes on, repeats nothing."""
 
 import csv
+import os
+import signal
+import subprocess
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tests.conftest import TINIEST, Pipeline
 
@@ -97,6 +103,29 @@ def test_a_stopped_search_ends_as_one_that_was_not(tuned: Tuning, tmp_path: Path
     for key in ("trials", "default", "winner", "margin"):
         ours, theirs = whole.results[key], tuned.results[key]
         assert _without_times(ours) == _without_times(theirs)
+
+
+@pytest.mark.slow
+def test_a_search_on_ray_with_a_killed_worker_finds_the_same(
+    tuned: Tuning, tmp_path: Path, ray_address: str, ray_process: "subprocess.Popen[str]"
+) -> None:
+    """Trials save and score where Ray runs them, and the study stays here."""
+    remote, killed = Tuning(tmp_path / "remote"), list[int]()
+
+    def kill_once() -> None:
+        partial = remote.workspace / ".slicewise/partial/train.train"
+        while not [*partial.glob("*/checkpoint/last.pth")]:
+            time.sleep(0.01)
+        workers = psutil.Process(ray_process.pid).children(recursive=True)
+        killed.extend(each.pid for each in workers if each.cmdline()[0] == "ray::_work")
+        os.kill(killed[0], signal.SIGKILL)
+
+    threading.Thread(target=kill_once, daemon=True).start()
+    words = ("--on", "ray", f"cluster.ray.address={ray_address}", "runtime.checkpoint_seconds=1e-3")
+    assert remote.tune("--trials", "3", *words) == 0
+    assert len(killed) == 1
+    assert _without_times(remote.results["default"]) == _without_times(tuned.results["default"])
+    assert _without_times(remote.results["trials"]) == _without_times(tuned.results["trials"][:3])
 
 
 def _without_times(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """The study behind `slicewise tune`: seed and results alone decide what is tried; bad trials end early."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from slicewise.config.search_space import Choice, Parameter, Range
 from slicewise.engine.observers import StopRun
-from slicewise.workflow.tuning import PrunerName, StudySettings, TrialResult, TuningStudy
+from slicewise.workflow.tuning import Pruner, PrunerName, StudySettings, TrialResult, TuningStudy
 
 PARAMETERS = (
     Parameter("lr", ("lr",), Range(1e-4, 1.0, is_log=True), "log(1e-4,1)"),
@@ -82,7 +83,7 @@ def test_a_bad_trial_ends_early_unless_nothing_is_pruned(tmp_path: Path, pruner:
     opened = study(tmp_path, pruner=pruner)
     stopped = []
     for number, trial in opened.pending(9):
-        observer = opened.pruner(trial.number, "joint", 4)
+        observer = Pruner("joint", 4, partial(opened.judge, trial.number))
         good = number % 3
         try:
             for epoch in range(1, 5):

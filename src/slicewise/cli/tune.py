@@ -6,6 +6,7 @@ winner is named: no trial runs a step that opens them.
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
@@ -16,8 +17,11 @@ from slicewise.cli.short_options import SHORT_OPTIONS, keys_of
 from slicewise.cli.tune_report import OUT, write_report
 from slicewise.cli.tune_trials import (
     TrialJob,
+    TrialPlace,
     describe,
+    local_trials,
     prepare_data,
+    ray_trials,
     run_trial,
     run_trials,
     trial_namespace,
@@ -64,6 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="trials at a time (default: 1)")
     pruners = get_args(PrunerName)
     text = "what ends a trial early (default: median)"
+    text = "ray: each trial is a task of Ray with what cluster.train asks for (docs/howto/cluster.md)"
+    parser.add_argument("--on", choices=("ray",), help=text)
     parser.add_argument("--pruner", choices=pruners, default=pruners[0], help=text)
     text = "then evaluate the default recipe and the winner on the test patients, and compare them"
     parser.add_argument("--evaluate-winner", action="store_true", help=text)
@@ -92,17 +98,22 @@ class _Tuning:
     def overrides(self, values: Mapping[str, str]) -> list[str]:
         return [line for each in self.parameters for line in each.overrides(values[each.name])]
 
+    def _with_threads(self, config: Config) -> Config:
+        return config if self.args.on else with_threads(config, self.args.jobs)
+
     def job(self, config: Config, title: str, **more: Any) -> TrialJob:
         header = record_header(self.args, config)
         name = digest(flatten_config(config))[:16]
         path = self.workspace.state / "tune" / f"{name}.json"
-        return TrialJob(
-            self.workspace.root, with_threads(config, self.args.jobs), header, title, path, **more
-        )
+        return TrialJob(self.workspace.root, self._with_threads(config), header, title, path, **more)
 
 
 def execute(args: argparse.Namespace) -> int:
     require_optuna()
+    if args.on:
+        from slicewise.cluster.ray_workers import require_ray
+
+        require_ray()
     for name in ("trials", "jobs"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name} {getattr(args, name)}: at least 1 is needed")
@@ -112,7 +123,8 @@ def execute(args: argparse.Namespace) -> int:
         return 0
     with hold_workspace(args, tuning.workspace) as log_path:
         try:
-            default, study = _run_study(tuning)
+            with _place(tuning) as place:
+                default, study = _run_study(tuning, place)
         except KeyboardInterrupt:
             say(f"\nstopped; finished trials are kept. To continue: {options.command_line(args)}", "warn")
             raise
@@ -210,12 +222,21 @@ def _show_plan(tuning: _Tuning) -> None:
         say(f"  {parameter.name}={parameter.typed}{keys}")
 
 
-def _run_study(tuning: _Tuning) -> tuple[TrialResult, TuningStudy]:
+def _place(tuning: _Tuning) -> AbstractContextManager[TrialPlace]:
+    """Return where the trials run."""
+    if tuning.args.on:
+        return ray_trials(tuning.base, tuning.workspace, tuning.args.jobs)
+    return local_trials(tuning.args.jobs)
+
+
+def _run_study(tuning: _Tuning, place: TrialPlace) -> tuple[TrialResult, TuningStudy]:
     """Run the default recipe and all trials that are missing; return its result and the study."""
     args, base, workspace = tuning.args, tuning.base, tuning.workspace
     workspace.remember_steps(pipeline(base))
     say("default recipe", "header")
-    default = run_trial(tuning.job(base, "default recipe"))
+    log_path = tuning.workspace.root / "logs" / "tune-default.log" if args.on else None
+    job = tuning.job(base, "default recipe", log_path=log_path)
+    default = place.submit(job).result() if args.on else run_trial(job)
     if default.state == "failed":
         raise TrainingError(f"the default recipe failed: {default.reason}")
     say(f"  default recipe {describe(default)}", "good")
@@ -226,6 +247,7 @@ def _run_study(tuning: _Tuning) -> tuple[TrialResult, TuningStudy]:
     study = TuningStudy(settings)
     if (values := _default_values(tuning)) is not None:
         study.add_default(default, values)
+    judge, is_elsewhere = place.judges(settings), args.on or args.jobs > 1
 
     def make_job(trial: "Trial", number: int) -> TrialJob | TrialResult:
         values = study.values(trial)
@@ -236,14 +258,14 @@ def _run_study(tuning: _Tuning) -> tuple[TrialResult, TuningStudy]:
         except ConfigError as error:  # each value is valid, and together they are not
             say(f"\n{title}", "header")
             return TrialResult("failed", reason=str(error).splitlines()[-1].strip())
-        log_path = workspace.root / "logs" / f"tune-{name[:8]}-{number:03d}.log" if args.jobs > 1 else None
-        job = tuning.job(config, title, study=settings, number=trial.number, log_path=log_path)
-        if args.jobs > 1:
+        log_path = workspace.root / "logs" / f"tune-{name[:8]}-{number:03d}.log" if is_elsewhere else None
+        job = tuning.job(config, title, judge=judge(trial.number), log_path=log_path)
+        if is_elsewhere:
             say(f"\n{title}", "header")
             prepare_data(job)
         return job
 
-    run_trials(study, args.trials, args.jobs, make_job, lambda: None)
+    run_trials(study, args.trials, args.jobs, place, make_job)
     return default, study
 
 

@@ -8,17 +8,18 @@ import argparse
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from csv import DictReader
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slicewise.config.schema import Config
 from slicewise.core.console import say
-from slicewise.core.errors import ConfigError, DataError, ResourceError, TrainingError
+from slicewise.core.errors import ConfigError, DataError, ResourceError, SliceWiseError, TrainingError
 from slicewise.core.machine import usable_cores
 from slicewise.core.signals import handle_signals
 from slicewise.engine.observers import Console, Observers, StopRun
@@ -28,10 +29,12 @@ from slicewise.engine.runner import Runner
 from slicewise.engine.workspace import Workspace
 from slicewise.steps import pipeline
 from slicewise.workflow.observers import list_observers
-from slicewise.workflow.tuning import Pruner, StudySettings, TrialResult, TuningStudy
+from slicewise.workflow.tuning import Judge, Pruner, StudySettings, TrialResult, TuningStudy
 
 if TYPE_CHECKING:
     from optuna import Trial
+
+    from slicewise.cluster.ray_workers import TaskPool
 
 _FAULTS = (TrainingError, ResourceError, ConfigError)
 """What is wrong with a trial alone: the loss diverged, memory is short, values contradict each other"""
@@ -44,8 +47,7 @@ class TrialJob:
     Attributes:
         header: of its record.
         title: number and values.
-        study: None for the default recipe, which nothing ends early.
-        number: Optuna's of the trial.
+        judge: see `Pruner`; None for the default recipe, which nothing ends early.
         log_path: where its output goes; None: to the terminal.
     """
 
@@ -54,9 +56,21 @@ class TrialJob:
     header: Mapping[str, Any]
     title: str
     record_path: Path
-    study: StudySettings | None = None
-    number: int = 0
+    judge: Callable[[int, float], bool] | None = None
     log_path: Path | None = None
+
+
+@dataclass(frozen=True)
+class TrialPlace:
+    """Where trials run.
+
+    Attributes:
+        submit: starts a job.
+        judges: returns, for a study and the number of a trial, what its pruner asks; see `TuningStudy.judge`.
+    """
+
+    submit: Callable[[TrialJob], Future[TrialResult]]
+    judges: Callable[[StudySettings], Callable[[int], Callable[[int, float], bool]]]
 
 
 def run_trial(job: TrialJob) -> TrialResult:
@@ -67,7 +81,7 @@ def run_trial(job: TrialJob) -> TrialResult:
     """
     stage = job.config.final_stage
     epochs = job.config.stages[stage].epochs
-    pruner = TuningStudy(job.study).pruner(job.number, stage, epochs) if job.study else None
+    pruner = Pruner(stage, epochs, job.judge) if job.judge else None
     workspace, step = Workspace(job.root), f"train.{stage}"
     record = _new_record(job)
     try:
@@ -140,35 +154,31 @@ def _read_result(runner: Runner[Config], step: str) -> TrialResult:
 def run_trials(
     study: TuningStudy,
     total: int,
-    num_processes: int,
+    num_jobs: int,
+    place: TrialPlace,
     make_job: Callable[["Trial", int], TrialJob | TrialResult],
-    finished: Callable[[], None],
 ) -> None:
     """Run the trials that are missing, at most so many at a time.
 
-    `make_job` returns the job of a trial with its number, or a result where its values contradict each other;
-    `finished` is called after each trial.
+    `make_job` returns the job of a trial with its number, or a result where its values contradict each other.
     """
     pending = study.pending(total)
     running: dict[Future[TrialResult], tuple[int, Trial]] = {}
-    with _pool(num_processes) as submit:
-        while True:
-            while len(running) < num_processes and (entry := next(pending, None)):
-                number, trial = entry
-                job = make_job(trial, number)
-                if isinstance(job, TrialResult):
-                    study.tell(trial, job)
-                    finished()
-                else:
-                    running[submit(job)] = (number, trial)
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                number, trial = running.pop(future)
-                result = future.result()
-                study.tell(trial, result)
-                say(f"  trial {number} {describe(result)}", "good" if result.state == "complete" else "dim")
-                finished()
+    while True:
+        while len(running) < num_jobs and (entry := next(pending, None)):
+            number, trial = entry
+            job = make_job(trial, number)
+            if isinstance(job, TrialResult):
+                study.tell(trial, job)
+            else:
+                running[place.submit(job)] = (number, trial)
+        if not running:
+            return
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            number, trial = running.pop(future)
+            result = future.result()
+            study.tell(trial, result)
+            say(f"  trial {number} {describe(result)}", "good" if result.state == "complete" else "dim")
 
 
 def describe(result: TrialResult) -> str:
@@ -181,15 +191,19 @@ def describe(result: TrialResult) -> str:
 
 
 @contextmanager
-def _pool(num_processes: int) -> Iterator[Callable[[TrialJob], Future[TrialResult]]]:
-    """Yield what starts a job: in this process, or in one of several, which a stop reaches too."""
+def local_trials(num_processes: int) -> Iterator[TrialPlace]:
+    """Yield this process, or several, which a stop reaches too."""
+
+    def judges(settings: StudySettings) -> Callable[[int], Callable[[int, float], bool]]:
+        return partial(Judge, settings)
+
     if num_processes == 1:
-        yield _run_here
+        yield TrialPlace(_run_here, judges)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(num_processes, context) as pool:
         try:
-            yield lambda job: pool.submit(_run_in_worker, job)
+            yield TrialPlace(lambda job: pool.submit(_run_in_worker, job), judges)
         except BrokenProcessPool as error:
             raise DataError(
                 "the system stopped a trial, probably for lack of memory; run again with fewer --jobs, what "
@@ -201,6 +215,49 @@ def _pool(num_processes: int) -> Iterator[Callable[[TrialJob], Future[TrialResul
                     process.terminate()  # it saves the state of its stage
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+@contextmanager
+def ray_trials(config: Config, workspace: Workspace, num_jobs: int) -> Iterator[TrialPlace]:
+    """Yield workers of Ray; the study stays on this machine."""
+    from slicewise.cluster.on_ray import trial_pool
+
+    with ThreadPoolExecutor(num_jobs) as waiters, trial_pool(config, workspace) as (pool, share):
+
+        def submit(job: TrialJob) -> Future[TrialResult]:
+            assert job.log_path is not None
+            task = pool.start(_run_on_ray, job, share=share, log=job.log_path)
+            return waiters.submit(_await, pool, task)
+
+        def judges(settings: StudySettings) -> Callable[[int], Callable[[int, float], bool]]:
+            study = pool.host(partial(TuningStudy, settings))
+            return lambda number: partial(study, "judge", number)
+
+        yield TrialPlace(submit, judges)
+
+
+def _await(pool: "TaskPool", task: Any) -> TrialResult:
+    import ray
+
+    try:
+        result: TrialResult | SliceWiseError = ray.get(task)
+    except ray.exceptions.RayError as error:  # its worker was killed again and again, probably for memory
+        result = TrialResult("failed", reason=f"{type(error).__name__}: {str(error).splitlines()[0]}")
+    finally:
+        pool.forget(task)
+    if isinstance(result, SliceWiseError):
+        raise result
+    return result
+
+
+def _run_on_ray(job: TrialJob) -> TrialResult | SliceWiseError:
+    from slicewise.cluster.job import with_own_cpus
+
+    job = replace(job, config=with_own_cpus(job.config), log_path=None)  # the worker has opened it
+    try:
+        return _run_in_worker(job)
+    except SliceWiseError as error:
+        return error
 
 
 def _run_here(job: TrialJob) -> Future[TrialResult]:

@@ -14,7 +14,7 @@ from typing import Final
 
 from slicewise.cluster.bundles import case_context, selected_cases
 from slicewise.cluster.lease import AttemptWorkspace, CancelledError, Lease, acquire
-from slicewise.cluster.plan import Job, PlanFolder, source_folder
+from slicewise.cluster.plan import CPUS_VARIABLE, Job, PlanFolder, source_folder
 from slicewise.cluster.source import check_source
 from slicewise.config.schema import Config
 from slicewise.core.activity import publish_progress
@@ -39,8 +39,6 @@ from slicewise.workflow.slices import slice_store
 
 STOPPED: Final = 75
 CANCELLED: Final = 3
-CPUS_VARIABLE: Final = "SLICEWISE_CPUS"
-"""Processors of a job on a worker that shares its machine with others, and for each process of a training"""
 _PROGRESS_SECONDS: Final = 5.0
 """Of a file on a shared disk, for each running job"""
 _STAGED: Final = "slices"
@@ -126,11 +124,15 @@ def _check_versions(folder: PlanFolder) -> None:
 
 
 def job_config(folder: PlanFolder) -> Config:
-    """Return the sealed configuration, with as many workers as the job has processors.
+    """Return the sealed configuration for the processors of the job."""
+    return with_own_cpus(Config.model_validate(folder.plan.config))
+
+
+def with_own_cpus(config: Config) -> Config:
+    """Return the configuration with as many workers as the job has processors.
 
     Beside others on a machine it also has as many threads: a measurement of the best number would disturb.
     """
-    config = Config.model_validate(folder.plan.config)
     own = os.environ.get(CPUS_VARIABLE, "")
     cpus = own or os.environ.get("SLURM_CPUS_PER_TASK", "")
     if not cpus.isdigit():

@@ -1,21 +1,22 @@
-"""The jobs of a sealed plan as tasks of Ray: the same jobs as of Slurm, in workers that stay."""
+"""The jobs of a sealed plan as tasks of Ray, the same as of Slurm; and trials of a search."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 from slicewise.cluster import job
 from slicewise.cluster.drive import Place, drive
 from slicewise.cluster.lease import CancelledError, is_done
 from slicewise.cluster.plan import Group, PlanFolder, source_folder
-from slicewise.cluster.ray_workers import Share, fit, output_in, remote, stop_tasks
+from slicewise.cluster.ray_workers import Share, TaskPool, connected, fit
+from slicewise.cluster.source import seal_source
 from slicewise.config.schema import Config
 from slicewise.core.console import progress_bar, say
 from slicewise.core.files import write_json
+from slicewise.engine.workspace import Workspace
 
 if TYPE_CHECKING:
     from ray import ObjectRef
-    from ray.util.placement_group import PlacementGroup
 
 _WAIT_SECONDS: Final = 1.0
 
@@ -44,42 +45,31 @@ def run_jobs(folder: PlanFolder, config: Config) -> list[Place]:
 
 
 class RayWorkers:
-    """Runs jobs as tasks; Ray itself repeats one whose worker is killed, `cluster.restarts` times."""
+    """Runs jobs as tasks, and those that were stopped again, `cluster.restarts` times."""
 
     def __init__(self, folder: PlanFolder, config: Config) -> None:
         self._folder, self._config = folder, config
-        self._source = source_folder(folder.workspace, folder.plan.source)
+        self._pool = TaskPool(source_folder(folder.workspace, folder.plan.source), config.cluster)
         self._tasks: dict[ObjectRef, Place] = {}
-        self._gangs: dict[ObjectRef, PlacementGroup] = {}
         self._stops: dict[Place, int] = {}
         self._shares: dict[str, Share] = {}
 
     def start(self, place: Place) -> None:
-        from ray.util.placement_group import placement_group
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-        group, folder, share = place.group, self._folder, self._share(place.group)
-        options: dict[str, Any] = {"max_retries": self._config.cluster.restarts, "name": place.job.name}
-        if share.num_processes > 1:
-            gang = placement_group([share.bundle] * share.num_processes)
-            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(gang, 0)
+        group, folder = place.group, self._folder
         words = (str(folder.workspace.root), str(folder.number), folder.digest, group.name, str(place.index))
         log = folder.logs / f"{group.name}-{place.index}.log"
-        task = remote(_run_job, share, self._source, **options).remote(words, log, share)
-        self._tasks[task] = place
-        if share.num_processes > 1:
-            self._gangs[task] = gang
+        self._tasks[self._pool.start(job.main, words, share=self._share(group), log=log)] = place
 
     def wait(self) -> Sequence[Place]:
         import ray
 
         ended, _ = ray.wait([*self._tasks], timeout=_WAIT_SECONDS)
-        if not ended and self._folder.has_ended and not all(self._is_done(p) for p in self._tasks.values()):
+        if not ended and self._folder.has_ended and not all(map(self._is_done, self._tasks.values())):
             raise CancelledError(f"plan {self._folder.number} was cancelled")
         return [place for task in ended if (place := self._end(task)) is not None]
 
     def stop(self) -> None:
-        stop_tasks(self._tasks, self._config.cluster.grace_seconds)
+        self._pool.stop()
 
     def _is_done(self, place: Place) -> bool:
         return is_done(self._folder, place.job)
@@ -87,11 +77,9 @@ class RayWorkers:
     def _end(self, task: "ObjectRef") -> Place | None:
         """Return the job of a task that has ended, or None where it was stopped and goes on."""
         import ray
-        from ray.util.placement_group import remove_placement_group
 
         place = self._tasks.pop(task)
-        if task in self._gangs:
-            remove_placement_group(self._gangs.pop(task))
+        self._pool.forget(task)
         try:
             code = ray.get(task)
         except ray.exceptions.RayError as error:
@@ -113,13 +101,16 @@ class RayWorkers:
         return self._shares[group.name]
 
 
-def _run_job(words: Sequence[str], log: Path, share: Share) -> int:
-    """Run a job in a worker; its output goes to a file."""
-    with output_in(log):
-        if share.num_processes == 1:
-            return job.main(words)
-        from slicewise.cluster.ray_training import OnRay
-        from slicewise.training.launch import launched_by
-
-        with launched_by(OnRay(share)):
-            return job.main(words)
+@contextmanager
+def trial_pool(config: Config, workspace: Workspace) -> Iterator[tuple[TaskPool, Share]]:
+    """Yield tasks of this program, and what a training asks for. They are stopped if the block fails."""
+    copies = source_folder(workspace, "")
+    copies.mkdir(parents=True, exist_ok=True)
+    pool = TaskPool(copies / seal_source(copies), config.cluster)
+    with connected(config.cluster, workspace.root):
+        share = fit(config.cluster.train, "train", config.runtime.num_processes)
+        try:
+            yield pool, share
+        except BaseException:
+            pool.stop()
+            raise

@@ -17,6 +17,8 @@ from slicewise.engine.workspace import StoredStep, Workspace
 Where = Literal["slurm", "ray"]
 BUNDLES: Final = "preprocess.cases"
 """The group of the bundles of cases"""
+CPUS_VARIABLE: Final = "SLICEWISE_CPUS"
+"""Of the environment: processors of a job beside others on a machine, of each process of a training"""
 _PLAN_NAME: Final = "plan.json"
 _REMEDY: Final = "its jobs make nothing. Stop them with `slicewise cancel`, then run again"
 

@@ -5,7 +5,7 @@ import os
 import secrets
 import signal
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from slicewise.cluster.job import CPUS_VARIABLE
+from slicewise.cluster.plan import CPUS_VARIABLE
 from slicewise.config.schema.cluster import Cluster, JobResources
 from slicewise.core.console import say
 from slicewise.core.disk import MIB
@@ -22,6 +22,7 @@ from slicewise.core.machine import usable_cores
 
 if TYPE_CHECKING:
     from ray import ObjectRef
+    from ray.util.placement_group import PlacementGroup
 
 _OBJECTS_MIB: Final = 100
 """Of shared memory for what tasks return, which is little"""
@@ -165,36 +166,99 @@ def _seats(nodes: Sequence[Mapping[str, float]], share: Share) -> int:
     )
 
 
-def environment_of(source: Path, cpus: int) -> dict[str, Any]:
+def _environment_of(source: Path, cpus: int) -> dict[str, Any]:
     """Return the environment of workers that run a copy of the program."""
     path = os.pathsep.join(filter(None, (str(source / "src"), os.environ.get("PYTHONPATH"))))
     variables = {"PYTHONPATH": path, "SLICEWISE_CONFIGS": str(source / "configs")}
     return {"env_vars": {**variables, CPUS_VARIABLE: str(cpus), "OMP_NUM_THREADS": str(cpus)}}
 
 
-@contextmanager
-def output_in(path: Path) -> Iterator[None]:
-    """Append what the block prints to a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as out, redirect_stdout(out), redirect_stderr(out):
-        yield
+class TaskPool:
+    """Functions of a copy of the program as tasks of Ray, which repeats those whose worker is killed."""
+
+    def __init__(self, source: Path, settings: Cluster) -> None:
+        self._source, self._settings = source, settings
+        self._gangs: dict[ObjectRef, PlacementGroup | None] = {}
+
+    def start(self, function: Callable[..., Any], *arguments: Any, share: Share, log: Path) -> "ObjectRef":
+        """Start a function, with room for all of its processes; what it prints goes to a file."""
+        import ray
+        from ray.util.placement_group import placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        options: dict[str, Any] = {**share.options, "max_retries": self._settings.restarts}
+        gang = None
+        if share.num_processes > 1:
+            gang = placement_group([share.bundle] * share.num_processes)
+            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(gang, 0)
+        environment = _environment_of(self._source, share.cpus)
+        task = ray.remote(_work).options(runtime_env=environment, **options)
+        reference = task.remote(function, arguments, share, log)
+        self._gangs[reference] = gang
+        return reference
+
+    def host(self, make: Callable[[], Any]) -> "Hosted":
+        """Make an object in a process of this machine, which tasks may call."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        options = {"runtime_env": _environment_of(self._source, 1), "scheduling_strategy": here}
+        actor = ray.remote(_Holder).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, **options)
+        return Hosted(actor.remote(make))
+
+    def forget(self, task: "ObjectRef") -> None:
+        """Free the room of a task that has ended."""
+        from ray.util.placement_group import remove_placement_group
+
+        if gang := self._gangs.pop(task):
+            remove_placement_group(gang)
+
+    def stop(self) -> None:
+        """Interrupt all tasks, as Ctrl-C would, and end those that take too long to save their work."""
+        import ray
+
+        tasks = [*self._gangs]
+        for task in tasks:
+            ray.cancel(task, recursive=False)
+        if tasks:
+            grace = self._settings.grace_seconds
+            for task in ray.wait(tasks, num_returns=len(tasks), timeout=grace)[1]:
+                ray.cancel(task, force=True)
 
 
-def stop_tasks(tasks: "Collection[ObjectRef]", grace_seconds: float) -> None:
-    """Interrupt tasks, as Ctrl-C would, and end those that take longer than that to save their work."""
-    import ray
+@dataclass(frozen=True)
+class Hosted:
+    """An object in another process; picklable."""
 
-    for task in tasks:
-        ray.cancel(task, recursive=False)
-    if tasks:
-        _, late = ray.wait([*tasks], num_returns=len(tasks), timeout=grace_seconds)
-        for task in late:
-            ray.cancel(task, force=True)
+    actor: Any
+
+    def __call__(self, method: str, *arguments: Any) -> Any:
+        import ray
+
+        return ray.get(self.actor.call.remote(method, arguments))
 
 
-def remote(function: Callable[..., Any], share: Share, source: Path, **options: Any) -> Any:
-    """Return a function as Ray runs it, on workers of a copy of the program."""
-    import ray
+class _Holder:
+    """What Ray keeps in a process of its own."""
 
-    environment = environment_of(source, share.cpus)
-    return ray.remote(function).options(runtime_env=environment, **share.options, **options)
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._held = make()
+
+    def call(self, method: str, arguments: Sequence[Any]) -> Any:
+        return getattr(self._held, method)(*arguments)
+
+
+def _work(function: Callable[..., Any], arguments: Sequence[Any], share: Share, log: Path) -> Any:
+    """Call a function in a worker."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        out = stack.enter_context(log.open("a", encoding="utf-8"))
+        stack.enter_context(redirect_stdout(out))
+        stack.enter_context(redirect_stderr(out))
+        if share.num_processes > 1:
+            from slicewise.cluster.ray_training import OnRay
+            from slicewise.training.launch import launched_by
+
+            stack.enter_context(launched_by(OnRay(share)))
+        return function(*arguments)

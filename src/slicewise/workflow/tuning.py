@@ -5,8 +5,9 @@ that stage; no part of it opens a test case.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -181,12 +182,20 @@ class TuningStudy:
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=self.settings.seed)
         return dict(optuna.importance.get_param_importances(self._study, evaluator=evaluator))
 
-    def pruner(self, number: int, stage: str, epochs: int) -> "Pruner":
-        """Return the observer that ends a trial early; `number` is Optuna's."""
+    def judge(self, number: int, epoch: int, score: float) -> bool:
+        """Store the score of an epoch; return whether other trials had more by then.
+
+        `number` is Optuna's of the trial.
+        """
         import optuna
 
-        trial = next(each for each in self._study.get_trials(deepcopy=False) if each.number == number)
-        return Pruner(optuna.trial.Trial(self._study, trial._trial_id), stage, epochs)
+        stored = self._study.get_trials(deepcopy=False)[number]
+        trial = optuna.trial.Trial(self._study, stored._trial_id)
+        if (
+            epoch not in stored.intermediate_values
+        ):  # a resumed stage repeats none, a repeated one scores alike
+            trial.report(score, epoch)
+        return bool(trial.should_prune())
 
     def _numbered(self) -> "Iterator[tuple[int, FrozenTrial]]":
         """Yield every trial but the default with its number, from 1 on."""
@@ -194,13 +203,31 @@ class TuningStudy:
         yield from enumerate((trial for trial in trials if _DEFAULT not in trial.user_attrs), 1)
 
 
+@dataclass(frozen=True)
+class Judge:
+    """`TuningStudy.judge` of one trial, in whatever process of this machine; picklable."""
+
+    settings: StudySettings
+    number: int
+
+    def __call__(self, epoch: int, score: float) -> bool:
+        return self._study.judge(self.number, epoch, score)
+
+    @cached_property
+    def _study(self) -> TuningStudy:
+        return TuningStudy(self.settings)
+
+
 @dataclass
 class Pruner(Observer):
-    """Reports the score of each epoch of the last stage, and ends a run that is worse than others were."""
+    """Reports the score of each epoch of the last stage, and ends a run that is worse than others were.
 
-    trial: "Trial"
+    `judge` is told epoch and score, and returns whether that is bad.
+    """
+
     stage: str
     epochs: int
+    judge: Callable[[int, float], bool]
     history: list[tuple[int, float]] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -210,10 +237,7 @@ class Pruner(Observer):
             return
         self.history.append((number, score))
         self.seconds = metrics.get("seconds", 0.0)
-        known = self.trial.study.get_trials(deepcopy=False)[self.trial.number].intermediate_values
-        if number not in known:  # a resumed stage does not repeat an epoch, a repeated one has the same score
-            self.trial.report(score, number)
-        if number < self.epochs and self.trial.should_prune():
+        if self.judge(number, score) and number < self.epochs:
             raise StopRun(f"epoch {number} has {score:.4f}, and other trials had more by then")
 
 
