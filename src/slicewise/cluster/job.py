@@ -137,9 +137,10 @@ def with_own_cpus(config: Config) -> Config:
     cpus = own or os.environ.get("SLURM_CPUS_PER_TASK", "")
     if not cpus.isdigit():
         return config
-    names = ["num_workers", *(["num_threads"] if own else [])]
-    update = {name: int(cpus) for name in names if not getattr(config.runtime, name)}
-    return config.model_copy(update={"runtime": config.runtime.model_copy(update=update)})
+    runtime = config.runtime
+    workers, threads = runtime.num_workers or int(cpus), runtime.num_threads or int(own or 0)
+    runtime = runtime.model_copy(update={"num_workers": workers, "num_threads": threads})
+    return config.model_copy(update={"runtime": runtime})
 
 
 def _decide(
