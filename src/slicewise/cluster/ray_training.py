@@ -1,15 +1,14 @@
 """The processes of a stage as tasks of Ray, each in its part of the placement group of the job."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
-from slicewise.cluster.ray_workers import Share
 from slicewise.training.launch import PATIENCE_SECONDS, connect_by, take_part
 
 if TYPE_CHECKING:
@@ -21,9 +20,12 @@ _MEETING_TIMEOUT: Final = timedelta(minutes=10)
 
 @dataclass
 class OnRay:
-    """Starts the other processes of a training where Ray has reserved room; they meet at the first one."""
+    """Starts the other processes of a training where Ray has reserved room; they meet at the first one.
 
-    share: Share
+    `share` is what each asks for, as options of a task.
+    """
+
+    share: Mapping[str, Any]
     _address: tuple[str, int] = field(default=("", 0), init=False)
 
     def num_here(self, size: int) -> int:
@@ -45,7 +47,7 @@ class OnRay:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         gang = ray.util.get_current_placement_group()
-        options = {**self.share.options, "max_retries": 0}
+        options = {**self.share, "max_retries": 0}
         strategy = PlacementGroupSchedulingStrategy(gang, number)
         task = ray.remote(_take_part).options(**options, scheduling_strategy=strategy)
         return _Task(task.remote(number, size, device, self._address, work))

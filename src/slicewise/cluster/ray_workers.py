@@ -260,5 +260,5 @@ def _work(function: Callable[..., Any], arguments: Sequence[Any], share: Share, 
             from slicewise.cluster.ray_training import OnRay
             from slicewise.training.launch import launched_by
 
-            stack.enter_context(launched_by(OnRay(share)))
+            stack.enter_context(launched_by(OnRay(share.options)))
         return function(*arguments)
