@@ -64,7 +64,7 @@ def results(workspace: Path) -> dict[str, bytes]:
     """Return the files that two runs with the same settings make alike."""
     names = ("best_model.pth", "metrics.json", "slices.csv", "split.json", "manifest.json")
     paths = [path for path in (workspace / "data/slices").rglob("*") if path.is_file()]
-    paths += [path for name in names for path in workspace.rglob(name)]
+    paths += [path for name in names for path in workspace.glob(f"[!.]*/**/{name}")]
     return {path.relative_to(workspace).as_posix(): path.read_bytes() for path in paths}
 
 
