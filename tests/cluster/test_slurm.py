@@ -23,14 +23,6 @@ HELD = "cluster.options=[--hold]"
 SAVE_OFTEN = "runtime.checkpoint_seconds=1e-3"
 
 
-@pytest.fixture
-def login(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> Slurm:
-    """This process is on a login node of the cluster."""
-    for name in ("PATH", "SLURM_CONF"):
-        monkeypatch.setenv(name, slurm.env[name])
-    return slurm
-
-
 def on_slurm(run: Pipeline, *words: str) -> int:
     return run.call("run", "--on", "slurm", "--until", "evaluate", *words)
 

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -15,13 +15,34 @@ from slicewise.config.schema.cluster import Cluster, JobResources
 def render_script(folder: PlanFolder, group: Group, source: Path, cluster: Cluster, digest: str) -> str:
     """Return the script of a group. Its jobs run the copy `source`, and refuse a plan with another digest."""
     of_kind = {"data": cluster.data, "train": cluster.train, "evaluate": cluster.evaluate}
-    resources, root = of_kind[group.resources], str(folder.workspace.root)
+    root, log = folder.workspace.root, f"{folder.logs / group.name}-%a.log"
+    words = ["job", str(root), str(folder.number), digest, group.name]
+    return _render(folder.slurm_name(group.name), words, log, root, source, cluster, of_kind[group.resources])
+
+
+def render_call(
+    name: str, words: Sequence[str], log: Path, root: Path, source: Path, cluster: Cluster
+) -> str:
+    """Return the script of a call, see `slurm_calls`, with what a training asks for."""
+    return _render(name, ["slurm_calls", *words], str(log), root, source, cluster, cluster.train)
+
+
+def _render(
+    name: str,
+    words: Sequence[str],
+    log: str,
+    root: Path,
+    source: Path,
+    cluster: Cluster,
+    resources: JobResources,
+) -> str:
+    """Return a script that runs a module of `slicewise.cluster` with arguments, and the index of the task."""
     command = [*shlex.split(cluster.container or ""), cluster.python or sys.executable]
-    command += ["-P", "-m", "slicewise.cluster.job", root, str(folder.number), digest, group.name]
+    command += ["-P", "-m", f"slicewise.cluster.{words[0]}", *words[1:]]
     return _template().render(
         options=[
-            f"--job-name={folder.slurm_name(group.name)}",
-            f"--output={folder.logs / group.name}-%a.log",
+            f"--job-name={name}",
+            f"--output={log}",
             "--open-mode=append",
             *_options(cluster, resources),
         ],
@@ -29,7 +50,7 @@ def render_script(folder: PlanFolder, group: Group, source: Path, cluster: Clust
         source=str(source),
         cpus=resources.cpus,
         restarts=cluster.restarts,
-        workspace=root,
+        workspace=str(root),
         command=shlex.join(command),
     )
 

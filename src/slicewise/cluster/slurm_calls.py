@@ -1,0 +1,204 @@
+"""Calls of functions as jobs of Slurm, for which this process waits: the trials of a search.
+
+    .slicewise/cluster/calls/<name>/call        the function and its arguments; the job has the SHA-256
+    .slicewise/cluster/calls/<name>/result      what it returned, or the error that it raised
+    .slicewise/cluster/calls/<name>/<n>.asked   what the job asks this process, and `<n>.answer`
+
+Inside a job runs `python -m slicewise.cluster.slurm_calls FOLDER SHA-256`. These files decide, and the queue
+only says whether a job waits or runs.
+"""
+
+import pickle
+import shutil
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from slicewise.cluster import slurm
+from slicewise.cluster.plan import cluster_folder, source_folder
+from slicewise.cluster.script import render_call
+from slicewise.cluster.slurm import SlurmError
+from slicewise.cluster.source import seal_source
+from slicewise.config.schema.cluster import Cluster
+from slicewise.core.console import say, standard_streams
+from slicewise.core.errors import SliceWiseError, WorkspaceError
+from slicewise.core.files import atomic_write, read_json, write_json, write_text
+from slicewise.core.hashing import digest, hash_file
+from slicewise.core.signals import handle_signals
+from slicewise.engine.workspace import Workspace
+
+_STOPPED: Final = 75
+_POLL_SECONDS: Final = 0.5
+_QUEUE_SECONDS: Final = 5.0
+_ANSWER_SECONDS: Final = 60.0
+"""After which a job goes on without an answer: the process that waited for it may have ended."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """Asks the process that waits for the job; picklable. `default` is the answer where there is none."""
+
+    folder: Path
+    default: Any
+
+    def __call__(self, number: int, value: Any) -> Any:
+        write_json(self.folder / f"{number}.asked", value)
+        answer, deadline = self.folder / f"{number}.answer", time.monotonic() + _ANSWER_SECONDS
+        while not answer.is_file():
+            if time.monotonic() > deadline:
+                return self.default
+            time.sleep(_POLL_SECONDS)
+        return read_json(answer)
+
+
+@dataclass
+class _Call:
+    folder: Path
+    future: Future[Any]
+    name: str
+    missed: int = 0
+
+
+@dataclass
+class SlurmCalls:
+    """Starts calls, and completes their futures in a thread."""
+
+    workspace: Workspace
+    cluster: Cluster
+    source: Path
+    _calls: list[_Call] = field(default_factory=list)
+    _answers: dict[Path, Callable[[int, Any], Any]] = field(default_factory=dict)
+    _queue_at: float = 0.0
+
+    def question(self, name: str, answer: Callable[[int, Any], Any], default: Any) -> Question:
+        """Return what the call of this name may ask, answered here."""
+        self._answers[self._folder(name)] = answer
+        return Question(self._folder(name), default)
+
+    def start(self, name: str, function: Callable[..., Any], *arguments: Any, log: Path) -> Future[Any]:
+        """Submit a call; one of that name that has ended is repeated.
+
+        Raises:
+            SlurmError: Slurm refuses it.
+        """
+        folder = self._folder(name)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        with atomic_write(folder / "call") as stream:
+            pickle.dump((function, arguments), stream)
+        title = f"slicewise-{digest(str(self.workspace.root))[:8]}-{name}"
+        words = [str(folder), hash_file(folder / "call")]
+        log.parent.mkdir(parents=True, exist_ok=True)
+        script = render_call(title, words, log, self.workspace.root, self.source, self.cluster)
+        write_text(folder / "job.sh", script)
+        slurm.submit(folder / "job.sh", [0], [])
+        self._calls.append(_Call(folder, Future(), title))
+        return self._calls[-1].future
+
+    def stop(self) -> None:
+        """Take what waits or runs out of the queue; a job saves its work meanwhile."""
+        names = {call.name for call in self._calls if not call.future.done()}
+        slurm.cancel([task.id for task in slurm.queue("slicewise-") if task.name in names])
+
+    def poll(self) -> None:
+        """Answer questions, and complete the futures of calls that have ended or that no queue has."""
+        running = [call for call in self._calls if not call.future.done()]
+        for call in running:
+            self._answer(call.folder)
+            _complete(call)
+        if time.monotonic() - self._queue_at > _QUEUE_SECONDS:
+            self._queue_at = time.monotonic()
+            try:
+                names = {task.name for task in slurm.queue("slicewise-") if not task.is_dead}
+            except SlurmError:
+                return  # it may restart
+            for call in running:
+                call.missed = 0 if call.name in names else call.missed + 1
+                if call.missed > 1 and not call.future.done():  # the files of NFS may come later
+                    call.future.set_exception(SlurmError(f"{call.name} ended without a result"))
+
+    def _folder(self, name: str) -> Path:
+        return cluster_folder(self.workspace) / "calls" / name
+
+    def _answer(self, folder: Path) -> None:
+        for path in folder.glob("*.asked"):
+            answer = path.with_suffix(".answer")
+            if not answer.exists():
+                write_json(answer, self._answers[folder](int(path.stem), read_json(path)))
+
+
+@contextmanager
+def slurm_calls(workspace: Workspace, cluster: Cluster) -> Iterator[SlurmCalls]:
+    """Yield calls of a copy of this program. What waits or runs is cancelled if the block fails."""
+    copies = source_folder(workspace, "")
+    copies.mkdir(parents=True, exist_ok=True)
+    calls, ended = SlurmCalls(workspace, cluster, copies / seal_source(copies)), threading.Event()
+
+    def poll() -> None:
+        while not ended.wait(_POLL_SECONDS):
+            try:
+                calls.poll()
+            except Exception as error:  # whoever waits must learn of it
+                for call in calls._calls:
+                    if not call.future.done():
+                        call.future.set_exception(error)
+
+    thread = threading.Thread(target=poll, name="slurm calls", daemon=True)
+    thread.start()
+    try:
+        yield calls
+    except BaseException:
+        calls.stop()
+        raise
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _complete(call: _Call) -> None:
+    try:
+        result = pickle.loads((call.folder / "result").read_bytes())  # noqa: S301, written by our own job
+    except FileNotFoundError:
+        return
+    if isinstance(result, SliceWiseError):
+        call.future.set_exception(result)
+    else:
+        call.future.set_result(result)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a call inside its job; return 0, or 75 where it was stopped and the next attempt goes on."""
+    folder, sealed, *_ = (Path(word) for word in (sys.argv[1:] if argv is None else argv))
+    result: Any
+    with standard_streams(), handle_signals():
+        try:
+            result = _run(folder / "call", sealed.name)
+        except KeyboardInterrupt:
+            say("stopped; the next attempt resumes here", "warn")
+            return _STOPPED
+        except SliceWiseError as error:
+            result = error
+        except Exception as error:
+            traceback.print_exc()
+            result = SlurmError(f"{type(error).__name__}: {error}")
+    with atomic_write(folder / "result") as stream:
+        pickle.dump(result, stream)
+    return 0
+
+
+def _run(path: Path, sealed: str) -> Any:
+    if hash_file(path) != sealed:
+        raise WorkspaceError(f"{path} was changed since this job was submitted; it makes nothing")
+    function, arguments = pickle.loads(path.read_bytes())  # noqa: S301, its digest came with the job
+    return function(*arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
