@@ -195,8 +195,9 @@ class Chaos:
     def crash(self, after: float) -> None:
         """Kill slurmctld after so many seconds, and start it again as systemd would.
 
-        What it learnt in its last five seconds it has not written, so it believes for minutes that tasks run
-        that have ended, unless the nodes register again, as an administrator would have them.
+        What it did in its last five seconds it has not written. It believes that tasks run that have ended,
+        and starts others again, upon which it closes their node and holds them. So then an administrator lets
+        the nodes register and opens them, and the user gives the same command again.
         """
         time.sleep(after)
         self.slurm.kill_controller()
@@ -205,6 +206,10 @@ class Chaos:
         self.done_to["slurmctld killed"] += 1
         time.sleep(_REGISTER_SECONDS)
         self.slurm.run("scontrol", "reconfigure", check=False)
+        closed = self.slurm.run("sinfo", "--noheader", "--Node", "--format=%N", "--states=drain", check=False)
+        for node in {*closed.split()}:
+            self.slurm.run("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)
+        self.submit()
 
     def finish(self) -> None:
         """Wait until all is done, with a new submission where the queue has lost something."""

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from tests.conftest import TINIEST, Pipeline
+from tests.fixtures.slurm import Slurm
 
 from slicewise.cli.main import main
 from slicewise.core.files import read_json
@@ -126,6 +127,30 @@ def test_a_search_on_ray_with_a_killed_worker_finds_the_same(
     assert len(killed) == 1
     assert _without_times(remote.results["default"]) == _without_times(tuned.results["default"])
     assert _without_times(remote.results["trials"]) == _without_times(tuned.results["trials"][:3])
+
+
+@pytest.mark.slow
+def test_a_search_on_slurm_with_a_requeued_job_finds_the_same(
+    tuned: Tuning, tmp_path: Path, login: Slurm
+) -> None:
+    remote = Tuning(tmp_path / "remote")
+
+    def requeue_once() -> None:
+        partial = remote.workspace / ".slicewise/partial/train.train"
+        while not [*partial.glob("*/checkpoint/last.pth")]:
+            time.sleep(0.01)
+        login.run("scontrol", "requeue", login.queue()[0][0])
+
+    disturbing = threading.Thread(target=requeue_once, daemon=True)
+    disturbing.start()
+    words = ("--on", "slurm", "cluster.train.cpus=1", "cluster.train.memory_mib=0")
+    assert remote.tune("--trials", "2", *words, "runtime.checkpoint_seconds=1e-3") == 0
+    disturbing.join(1)
+    assert not disturbing.is_alive()
+    assert _without_times(remote.results["default"]) == _without_times(tuned.results["default"])
+    assert "stopped; the next attempt" in (remote.workspace / "logs/tune-default.log").read_text()
+    assert _without_times(remote.results["trials"]) == _without_times(tuned.results["trials"][:2])
+    assert not [*(remote.workspace / ".slicewise/cluster/calls").glob("*")]
 
 
 def _without_times(value: Any) -> Any:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import Pipeline
-from tests.fixtures.slurm import Slurm
 from tests.test_image_masks_run import pipeline_on, write_set
 
 from slicewise.cli.main import parse
@@ -80,14 +79,6 @@ def seal_plan(pictures: Path) -> Seal:
         return Sealed(run, seal_next(run))
 
     return seal_in
-
-
-@pytest.fixture
-def login(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> Slurm:
-    """This process is on a login node of the cluster."""
-    for name in ("PATH", "SLURM_CONF"):
-        monkeypatch.setenv(name, slurm.env[name])
-    return slurm
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -21,7 +21,7 @@ def test_calls_return_or_raise_ask_and_begin_again_where_they_are_requeued(
     login: Slurm, tmp_path: Path
 ) -> None:
     with slurm_calls(Workspace(tmp_path), SETTINGS) as calls:
-        question = calls.question("asks", lambda number, value: number * value, default=None)
+        question = calls.question(lambda number, value: number * value, default=None)
         log = tmp_path / "logs/calls.log"
         long = calls.start("long", time.sleep, 3, log=log)
         wait_until(lambda: any(state == "RUNNING" for _, state, name in login.queue()))

@@ -24,6 +24,7 @@ from slicewise.cli.tune_trials import (
     ray_trials,
     run_trial,
     run_trials,
+    slurm_trials,
     trial_namespace,
     with_threads,
 )
@@ -67,9 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trials", type=int, default=20, metavar="N", help="trials in all (default: 20)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="trials at a time (default: 1)")
     pruners = get_args(PrunerName)
+    text = "trials are jobs of Slurm or tasks of Ray, as cluster.train asks for (docs/howto/cluster.md)"
+    parser.add_argument("--on", choices=("slurm", "ray"), help=text)
     text = "what ends a trial early (default: median)"
-    text = "ray: each trial is a task of Ray with what cluster.train asks for (docs/howto/cluster.md)"
-    parser.add_argument("--on", choices=("ray",), help=text)
     parser.add_argument("--pruner", choices=pruners, default=pruners[0], help=text)
     text = "then evaluate the default recipe and the winner on the test patients, and compare them"
     parser.add_argument("--evaluate-winner", action="store_true", help=text)
@@ -110,7 +111,7 @@ class _Tuning:
 
 def execute(args: argparse.Namespace) -> int:
     require_optuna()
-    if args.on:
+    if args.on == "ray":
         from slicewise.cluster.ray_workers import require_ray
 
         require_ray()
@@ -224,7 +225,9 @@ def _show_plan(tuning: _Tuning) -> None:
 
 def _place(tuning: _Tuning) -> AbstractContextManager[TrialPlace]:
     """Return where the trials run."""
-    if tuning.args.on:
+    if tuning.args.on == "slurm":
+        return slurm_trials(tuning.base, tuning.workspace, tuning.args.jobs)
+    if tuning.args.on == "ray":
         return ray_trials(tuning.base, tuning.workspace, tuning.args.jobs)
     return local_trials(tuning.args.jobs)
 

@@ -226,7 +226,7 @@ def ray_trials(config: Config, workspace: Workspace, num_jobs: int) -> Iterator[
 
         def submit(job: TrialJob) -> Future[TrialResult]:
             assert job.log_path is not None
-            task = pool.start(_run_on_ray, job, share=share, log=job.log_path)
+            task = pool.start(_run_elsewhere, job, share=share, log=job.log_path)
             return waiters.submit(_await, pool, task)
 
         def judges(settings: StudySettings) -> Callable[[int], Callable[[int, float], bool]]:
@@ -234,6 +234,33 @@ def ray_trials(config: Config, workspace: Workspace, num_jobs: int) -> Iterator[
             return lambda number: partial(study, "judge", number)
 
         yield TrialPlace(submit, judges)
+
+
+@contextmanager
+def slurm_trials(config: Config, workspace: Workspace, num_jobs: int) -> Iterator[TrialPlace]:
+    """Yield jobs of Slurm; the study stays on this machine, and jobs ask it through files."""
+    from slicewise.cluster.slurm_calls import slurm_calls
+
+    with ThreadPoolExecutor(num_jobs) as waiters, slurm_calls(workspace, config.cluster) as calls:
+
+        def submit(job: TrialJob) -> Future[TrialResult]:
+            assert job.log_path is not None
+            call = calls.start("trial", _run_elsewhere, job, log=job.log_path)
+            return waiters.submit(_await_slurm, call)
+
+        def judges(settings: StudySettings) -> Callable[[int], Callable[[int, float], bool]]:
+            return lambda number: calls.question(Judge(settings, number), default=False)
+
+        yield TrialPlace(submit, judges)
+
+
+def _await_slurm(call: Future[TrialResult]) -> TrialResult:
+    from slicewise.cluster.slurm import SlurmError
+
+    try:
+        return call.result()
+    except SlurmError as error:  # its job was killed again and again, probably for memory
+        return TrialResult("failed", reason=str(error).splitlines()[0])
 
 
 def _await(pool: "TaskPool", task: Any) -> TrialResult:
@@ -250,7 +277,7 @@ def _await(pool: "TaskPool", task: Any) -> TrialResult:
     return result
 
 
-def _run_on_ray(job: TrialJob) -> TrialResult | SliceWiseError:
+def _run_elsewhere(job: TrialJob) -> TrialResult | SliceWiseError:
     from slicewise.cluster.job import with_own_cpus
 
     job = replace(job, config=with_own_cpus(job.config), log_path=None)  # the worker has opened it

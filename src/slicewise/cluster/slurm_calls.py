@@ -1,14 +1,15 @@
 """Calls of functions as jobs of Slurm, for which this process waits: the trials of a search.
 
-    .slicewise/cluster/calls/<name>/call        the function and its arguments; the job has the SHA-256
-    .slicewise/cluster/calls/<name>/result      what it returned, or the error that it raised
-    .slicewise/cluster/calls/<name>/<n>.asked   what the job asks this process, and `<n>.answer`
+    .slicewise/cluster/calls/<call>/call            the function and its arguments; the job has the SHA-256
+    .slicewise/cluster/calls/<call>/result          what it returned, or the error that it raised
+    .slicewise/cluster/calls/<question>/<n>.asked   what a job asks this process, and `<n>.answer`
 
 Inside a job runs `python -m slicewise.cluster.slurm_calls FOLDER SHA-256`. These files decide, and the queue
 only says whether a job waits or runs.
 """
 
 import pickle
+import secrets
 import shutil
 import sys
 import threading
@@ -77,23 +78,22 @@ class SlurmCalls:
     _answers: dict[Path, Callable[[int, Any], Any]] = field(default_factory=dict)
     _queue_at: float = 0.0
 
-    def question(self, name: str, answer: Callable[[int, Any], Any], default: Any) -> Question:
-        """Return what the call of this name may ask, answered here."""
-        self._answers[self._folder(name)] = answer
-        return Question(self._folder(name), default)
+    def question(self, answer: Callable[[int, Any], Any], default: Any) -> Question:
+        """Return what a call may ask, answered here."""
+        folder = self._new_folder("question")
+        self._answers[folder] = answer
+        return Question(folder, default)
 
     def start(self, name: str, function: Callable[..., Any], *arguments: Any, log: Path) -> Future[Any]:
-        """Submit a call; one of that name that has ended is repeated.
+        """Submit a call.
 
         Raises:
             SlurmError: Slurm refuses it.
         """
-        folder = self._folder(name)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder = self._new_folder(name)
         with atomic_write(folder / "call") as stream:
             pickle.dump((function, arguments), stream)
-        title = f"slicewise-{digest(str(self.workspace.root))[:8]}-{name}"
+        title = f"slicewise-{digest(str(self.workspace.root))[:8]}-{folder.name}"
         words = [str(folder), hash_file(folder / "call")]
         log.parent.mkdir(parents=True, exist_ok=True)
         script = render_call(title, words, log, self.workspace.root, self.source, self.cluster)
@@ -107,11 +107,17 @@ class SlurmCalls:
         names = {call.name for call in self._calls if not call.future.done()}
         slurm.cancel([task.id for task in slurm.queue("slicewise-") if task.name in names])
 
+    def give_up(self) -> None:
+        """Wake whoever waits for a call that has not ended."""
+        for call in self._calls:
+            if not call.future.done():
+                call.future.set_exception(SlurmError(f"{call.name} was cancelled"))
+
     def poll(self) -> None:
         """Answer questions, and complete the futures of calls that have ended or that no queue has."""
         running = [call for call in self._calls if not call.future.done()]
+        self._answer_all()
         for call in running:
-            self._answer(call.folder)
             _complete(call)
         if time.monotonic() - self._queue_at > _QUEUE_SECONDS:
             self._queue_at = time.monotonic()
@@ -124,14 +130,16 @@ class SlurmCalls:
                 if call.missed > 1 and not call.future.done():  # the files of NFS may come later
                     call.future.set_exception(SlurmError(f"{call.name} ended without a result"))
 
-    def _folder(self, name: str) -> Path:
-        return cluster_folder(self.workspace) / "calls" / name
+    def _new_folder(self, name: str) -> Path:
+        folder = cluster_folder(self.workspace) / "calls" / f"{name}-{secrets.token_hex(4)}"
+        folder.mkdir(parents=True)
+        return folder
 
-    def _answer(self, folder: Path) -> None:
-        for path in folder.glob("*.asked"):
-            answer = path.with_suffix(".answer")
-            if not answer.exists():
-                write_json(answer, self._answers[folder](int(path.stem), read_json(path)))
+    def _answer_all(self) -> None:
+        for folder, answer in [*self._answers.items()]:
+            for path in folder.glob("*.asked"):
+                if not path.with_suffix(".answer").exists():
+                    write_json(path.with_suffix(".answer"), answer(int(path.stem), read_json(path)))
 
 
 @contextmanager
@@ -160,6 +168,8 @@ def slurm_calls(workspace: Workspace, cluster: Cluster) -> Iterator[SlurmCalls]:
     finally:
         ended.set()
         thread.join()
+        calls.give_up()
+        shutil.rmtree(cluster_folder(workspace) / "calls", ignore_errors=True)
 
 
 def _complete(call: _Call) -> None:
