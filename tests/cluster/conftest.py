@@ -15,8 +15,9 @@ from tests.test_image_masks_run import pipeline_on, write_set
 from slicewise.cli.main import parse
 from slicewise.cli.options import compose_from, selection_from
 from slicewise.cluster import bundles
-from slicewise.cluster.plan import Group, PlanFolder, source_folder
-from slicewise.cluster.seal import seal
+from slicewise.cluster.plan import Group, PlanFolder, source_folder, write_plan
+from slicewise.cluster.seal import make_plan
+from slicewise.cluster.source import seal_source
 from slicewise.engine.plan import plan
 from slicewise.engine.workspace import Workspace
 from slicewise.steps import pipeline
@@ -94,4 +95,5 @@ def seal_next(run: Pipeline, *words: str) -> PlanFolder:
     config, workspace = compose_from(args), Workspace(run.workspace)
     selection, hashes = selection_from(args, config), workspace.load_hashes()
     decisions = plan(pipeline(config), config, workspace, hashes, selection)
-    return seal(decisions, config, workspace, hashes, selection, {"command": "slicewise run"})
+    source, header = seal_source(source_folder(workspace, "")), {"command": "slicewise run"}
+    return write_plan(workspace, make_plan(decisions, config, workspace, hashes, selection, header, source))

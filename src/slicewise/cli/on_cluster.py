@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from slicewise.cli.plan import build_steps
-from slicewise.cluster.plan import PlanFolder, Where, source_folder, without_cluster
+from slicewise.cluster.plan import PlanFolder, Where, source_folder, without_cluster, write_plan
 from slicewise.cluster.progress import describe, read_plan_progress, remarks
 from slicewise.cluster.script import render_script
-from slicewise.cluster.seal import jobs_needed, make_plan, seal
-from slicewise.cluster.source import source_digest
+from slicewise.cluster.seal import jobs_needed, make_plan
+from slicewise.cluster.source import seal_source, source_digest
 from slicewise.cluster.submit import submit
 from slicewise.config.schema import Config
 from slicewise.config.schema.base import plain
@@ -75,7 +75,10 @@ def seal_plan(
     """Seal the plan of the jobs that are needed now. The caller holds the workspace."""
     hashes = workspace.load_hashes()
     decisions = decide(config, selection, workspace)
-    return seal(decisions, config, workspace, hashes, selection, header, on)
+    source = seal_source(source_folder(workspace, ""))
+    return write_plan(
+        workspace, make_plan(decisions, config, workspace, hashes, selection, header, source, on)
+    )
 
 
 def check_goal(folder: PlanFolder, config: Config, selection: Selection, on: Where) -> None:

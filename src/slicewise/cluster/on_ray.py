@@ -105,7 +105,6 @@ class RayWorkers:
 def trial_pool(config: Config, workspace: Workspace) -> Iterator[tuple[TaskPool, Share]]:
     """Yield tasks of this program, and what a training asks for. They are stopped if the block fails."""
     copies = source_folder(workspace, "")
-    copies.mkdir(parents=True, exist_ok=True)
     pool = TaskPool(copies / seal_source(copies), config.cluster)
     with connected(config.cluster, workspace.root):
         share = fit(config.cluster.train, "train", config.runtime.num_processes)

@@ -9,14 +9,11 @@ from slicewise.cluster.plan import (
     Group,
     Job,
     Need,
-    PlanFolder,
     SealedPlan,
     SealedStep,
     Where,
-    write_plan,
 )
 from slicewise.cluster.slurm import num_slots
-from slicewise.cluster.source import seal_source
 from slicewise.config.schema import Config
 from slicewise.config.schema.base import plain
 from slicewise.core.errors import ConfigError
@@ -34,24 +31,6 @@ _RESOURCES = ("data", "train", "evaluate")
 def jobs_needed(decisions: Sequence[Decision[Config]]) -> list[Step[Config]]:
     """Return the steps that have to run as jobs; a service runs where people reach it."""
     return [each.step for each in decisions if each.action in (Action.RUN, Action.CHECK) and each.step.homes]
-
-
-def seal(
-    decisions: Sequence[Decision[Config]],
-    config: Config,
-    workspace: Workspace,
-    hashes: HashCache,
-    selection: Selection,
-    header: Mapping[str, Any],
-    on: Where = "slurm",
-) -> PlanFolder:
-    """Write the plan of the jobs that these decisions need, and the copy of the program that they run."""
-    folder = workspace.state / "cluster" / "source"
-    folder.mkdir(parents=True, exist_ok=True)
-    source = seal_source(folder)
-    return write_plan(
-        workspace, make_plan(decisions, config, workspace, hashes, selection, header, source, on)
-    )
 
 
 def make_plan(

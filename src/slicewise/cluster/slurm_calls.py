@@ -146,7 +146,6 @@ class SlurmCalls:
 def slurm_calls(workspace: Workspace, cluster: Cluster) -> Iterator[SlurmCalls]:
     """Yield calls of a copy of this program. What waits or runs is cancelled if the block fails."""
     copies = source_folder(workspace, "")
-    copies.mkdir(parents=True, exist_ok=True)
     calls, ended = SlurmCalls(workspace, cluster, copies / seal_source(copies)), threading.Event()
 
     def poll() -> None:
