@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ from slicewise.core.files import read_json, write_json
 from slicewise.core.hashing import HashCache
 from slicewise.core.redact import redact
 from slicewise.core.signals import handle_signals
+from slicewise.data.cases import CaseFiles
 from slicewise.data.preprocess import case_digest, preprocess_cases
 from slicewise.data.store import SliceStore, entry_id
 from slicewise.engine.plan import Decision, Request, Selection, plan
@@ -31,7 +33,7 @@ from slicewise.engine.receipt import describe_changes, join_reasons
 from slicewise.engine.record import RunRecord, StepRecord, package_versions
 from slicewise.engine.redirects import write_redirects
 from slicewise.engine.runner import Runner
-from slicewise.engine.step import Step
+from slicewise.engine.step import Context, Step
 from slicewise.engine.workspace import Workspace
 from slicewise.steps import pipeline
 from slicewise.workflow.observers import make_observers
@@ -47,7 +49,7 @@ _HASHES: Final = "hashes.json"
 
 def main(argv: Sequence[str] | None = None) -> int:
     root, number, sealed, group, index = sys.argv[1:] if argv is None else argv
-    folder = PlanFolder(Workspace(Path(root)), int(number))
+    folder = _open(root, int(number))
     with standard_streams():
         try:
             if folder.digest != sealed:
@@ -68,6 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             print_error(str(error))
             return error.exit_code
     return 0
+
+
+@lru_cache(maxsize=1)
+def _open(root: str, number: int) -> PlanFolder:
+    """Return a plan, which is read once by a worker that runs many of its jobs."""
+    return PlanFolder(Workspace(Path(root)), number)
 
 
 def _run(folder: PlanFolder, job: Job) -> None:
@@ -185,13 +193,25 @@ def _make_output(lease: Lease, workspace: AttemptWorkspace) -> None:
     write_redirects(workspace.root, next(step.redirects for step in steps if step.name == job.step))
 
 
+@lru_cache(maxsize=1)
+def _cases(root: str, number: int, step: str) -> tuple[Context[Config], dict[str, CaseFiles]]:
+    """Return the context of the bundles of a plan and all its cases by key, once for a worker that stays.
+
+    Data that change later do no harm: the entries of the store are named by the content of the files.
+    """
+    folder = _open(root, number)
+    workspace, config = folder.workspace, job_config(folder)
+    hashes = workspace.load_hashes()
+    _, _, decisions = _decide(folder, Job(step, step), workspace, config, hashes)
+    context = case_context(decisions, config, workspace, hashes)
+    return context, {str(case.key): case for case in selected_cases(context)}
+
+
 def _make_bundle(lease: Lease, workspace: AttemptWorkspace) -> None:
     """Slice the cases of a bundle in the folder of this attempt, commit, and move them into the store."""
     folder, job = lease.folder, lease.job
-    config, hashes = job_config(folder), workspace.load_hashes()
-    _, _, decisions = _decide(folder, job, workspace, config, hashes)
-    context, bundle = case_context(decisions, config, workspace, hashes), {*job.cases}
-    cases = [case for case in selected_cases(context) if str(case.key) in bundle]
+    context, by_key = _cases(str(workspace.root), folder.number, job.step)
+    config, hashes, cases = context.config, context.hashes, [by_key[key] for key in job.cases]
     entries = [entry_id(case.key, case_digest(case, hashes), config.preprocessing) for case in cases]
     store, staged = slice_store(workspace), SliceStore(lease.partial() / _STAGED)
     staged.root.mkdir(parents=True, exist_ok=True)

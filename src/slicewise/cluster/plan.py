@@ -129,7 +129,7 @@ class PlanFolder:
             raise WorkspaceError(f"{path} was changed since it was sealed; {_REMEDY}")
         return raw
 
-    @property
+    @cached_property
     def digest(self) -> str:
         return digest(self._raw)
 
