@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from slicewise.cluster.bundles import divide
+from slicewise.cluster.bundles import RAY_WORKERS, divide
 from slicewise.cluster.drive import Place, drive
 from slicewise.cluster.plan import Group, Job
 from slicewise.config.compose import compose
@@ -62,7 +62,7 @@ def simulate(
 ) -> float:
     """Return the efficiency: the time of the patients alone over that of all workers."""
     estimate = float(np.mean(seconds))  # the plan knows one pace for all, not each patient
-    bundles = divide([estimate] * len(seconds), least)
+    bundles = divide([estimate] * len(seconds), least, RAY_WORKERS)
     lengths = [overhead + sum(seconds[place] for place in bundle) for bundle in bundles]
     group = Group("cases", "data", tuple(Job(str(i), "cases") for i in range(len(bundles))), ())
     workers = SimulatedWorkers(number, lengths, start, dispatch)
@@ -99,9 +99,9 @@ def main() -> int:
     parser.add_argument("--patients", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=4, help="rounds of the measurement, one not counted")
     parser.add_argument(
-        "--overhead", type=float, default=0.5, help="seconds of a bundle besides its patients"
+        "--overhead", type=float, default=0.2, help="seconds of a bundle besides its patients"
     )
-    parser.add_argument("--start", type=float, default=10.0, help="seconds until a worker is ready")
+    parser.add_argument("--start", type=float, default=5.0, help="seconds until a worker is ready")
     parser.add_argument("--dispatch", type=float, default=0.01, help="seconds of the command for each job")
     args = parser.parse_args()
     measured = measure(args.folder, args.repeats)

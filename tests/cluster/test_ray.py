@@ -70,7 +70,7 @@ def test_killed_workers_cost_their_jobs_and_the_bits_are_those_of_a_local_run(
     disturbing.join(1)
     assert not disturbing.is_alive()
     assert "nothing had to run" in capsys.readouterr().out
-    assert claims(remote.workspace, "preprocess.cases") == [1, 1, 2]
+    assert claims(remote.workspace, "preprocess.cases") == [1, 1, 1, 2]
     assert claims(remote.workspace, "train.train") == [2]
     assert remote.record["steps"]["train.train"]["metrics"]["resumed_from"] is not None
     assert local.run("--until", "evaluate") == 0

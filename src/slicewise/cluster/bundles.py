@@ -21,6 +21,8 @@ from slicewise.workflow.slices import slice_store
 
 MAX_TASKS: Final = 1000
 """Of an array: Slurm's MaxArraySize is 1001 where it is not set"""
+RAY_WORKERS: Final = 64
+"""For so many workers bundles of Ray are made: where there are fewer, they are shorter than they could be."""
 _LONGEST: Final = 3
 """Times the shortest bundle. A task that is requeued runs after all others: it must not take much longer."""
 _MEASURED_CASES: Final = 2

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slicewise.cluster.bundles import MAX_TASKS, case_context, make_bundles
+from slicewise.cluster.bundles import MAX_TASKS, RAY_WORKERS, case_context, make_bundles
 from slicewise.cluster.plan import (
     BUNDLES,
     Group,
@@ -73,7 +73,7 @@ def _make_bundles(context: Context[Config], on: Where) -> list[tuple[str, ...]]:
     """Return bundles for workers that stay, or for tasks that each take time to start."""
     cluster = context.config.cluster
     if on == "ray":
-        return make_bundles(context, cluster.ray.bundle_seconds, MAX_TASKS)
+        return make_bundles(context, cluster.ray.bundle_seconds, RAY_WORKERS)
     slots = num_slots(cluster.data.partition or cluster.partition, cluster.data.cpus)
     return make_bundles(context, cluster.bundle_seconds, slots or MAX_TASKS)
 
