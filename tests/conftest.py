@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,15 @@ def _take_own_cores() -> None:
         os.sched_setaffinity(0, usable[number :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])] or usable)
 
 
+def _heed_signals() -> None:
+    """Undo that a shell or `nohup` made its jobs ignore signals: programs that tests start inherit that."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
 _take_own_cores()
+_heed_signals()
 
 pytest_plugins = [
     f"tests.fixtures.{name}"
@@ -93,8 +102,12 @@ SLOW = {
 }
 """Folders and files of tests that start programs, generate patients, build or train models, or draw figures:
 `make test-fast` leaves them out."""
-LONGEST = ("test_commands", "test_page_in_browser", "test_chaos", "test_predict", "test_stage", "test_kills")
-"""Files that begin: a worker that got one of them last would work on it alone."""
+LONGEST = (
+    *("test_commands", "test_slurm", "test_page_in_browser", "test_ray", "test_chaos", "test_tune"),
+    *("test_predict", "test_partition", "test_stage", "test_slurm_fixture", "test_kills"),
+)
+"""Files that begin: a worker that got one of them last would work on it alone. Those that wait for Slurm or Ray
+alternate with those that compute."""
 
 
 def pytest_configure() -> None:

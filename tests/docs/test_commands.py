@@ -25,7 +25,7 @@ PAGES = [
     *sorted((ROOT / "docs" / "howto").glob("*.md")),
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-RUN_ONLY = {"--no-input", "--yes", "--dry-run", "--on", "slurm"}
+RUN_ONLY = {"--no-input", "--yes", "--dry-run", "--on", "slurm", "ray"}
 EXIT_CODES = {"demo": (1,), "doctor": (0, 1)}
 """No demo runs in the tests; a busy machine may have too little memory."""
 SHORT = [f"stages.{stage}.epochs=1" for stage in ("seg_warmup", "cls_head", "joint")]
@@ -80,7 +80,16 @@ def test_commands_of_other_programs_are_known() -> None:
         elif words[0] == "python":
             assert (ROOT / words[1]).is_file()
         else:
-            assert words[0] in {"slicewise", "curl", "openssl", "docker", "systemctl", "kubectl", "."}, words
+            assert words[0] in {
+                "slicewise",
+                "curl",
+                "openssl",
+                "docker",
+                "systemctl",
+                "kubectl",
+                "salloc",
+                ".",
+            }, words
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def test_a_run_is_planned_once_and_keeps_its_plan(
         paces: Mapping[str, Pace], usual: Mapping[str, StagePlan], seconds: float
     ) -> dict[str, StagePlan]:
         assert all(pace.batch > 0 and pace.closing > 0 for pace in paces.values())
-        assert {plan.batches for plan in usual.values()} == {6}
+        assert {plan.batches for plan in usual.values()} == {12}
         asked.append(seconds)
         return dict.fromkeys(paces, StagePlan(2, 3))
 
