@@ -106,7 +106,7 @@ LONGEST = (
     *("test_commands", "test_slurm", "test_page_in_browser", "test_ray", "test_chaos", "test_tune"),
     *("test_predict", "test_partition", "test_stage", "test_slurm_fixture", "test_kills"),
 )
-"""Files that begin: a worker that got one of them last would work on it alone. Those that wait for Slurm or Ray
+"""Files that begin: a worker that got one of them last would work on it alone. Those that wait for a cluster
 alternate with those that compute."""
 
 
