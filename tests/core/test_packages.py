@@ -32,6 +32,18 @@ def test_the_first_on_the_path_counts_and_damage_is_read_by_the_library(
     assert versions(["torch"]) == {"torch": "2.0"}
 
 
+def test_copies_inside_a_package_are_no_installed_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Importing Ray puts such a folder on the path, and what is installed stays the same."""
+    installed = packages.distributions()
+    copies = tmp_path / "ray" / "copies"
+    (copies / "psutil-7.0.dist-info").mkdir(parents=True)
+    (tmp_path / "ray" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(copies)
+    assert packages.distributions() == installed
+
+
 def test_an_offer_is_found_on_the_path_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not offer_any("slicewise.")
     info = tmp_path / "mine-1.0.dist-info"

@@ -49,7 +49,7 @@ def test_scores_with_other_thresholds_than_those_of_the_stages_say_so(made: Made
     write_json(tmp_path / "metrics.json", metrics)
     told = render_text(made.run, replace(made.folders, evaluation=tmp_path))
     assert "accuracy (class threshold 0.312, calibrated)" in told
-    assert "class threshold 0.5" in told
+    assert "class threshold 0.25" in told
     assert "Dice per patient (mask threshold 0.5)" in told
     (pictures,) = (part for part in told.split("\n\n") if part.startswith("Scores on"))
     assert pictures.partition("phantom_pictures:")[2].splitlines()[1].split()[-1] == "families"

@@ -11,7 +11,7 @@ slurm     sbatch, squeue, scancel
 submit    submits what is missing, and cancels
 drive     starts the jobs one after the other on workers that stay
 on_ray    these workers as tasks of Ray
-ray_workers   what Ray is asked for, and functions that run on its workers
+ray_workers   Ray, the resources of a job, and functions that run on its workers
 ray_training  the processes of a stage as tasks of Ray
 progress  what is done, by receipts, and what waits or runs, by the queue
 """

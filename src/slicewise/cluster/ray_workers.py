@@ -1,4 +1,4 @@
-"""Ray, of this machine or of an allocation: what it is asked for, and functions that run on its workers."""
+"""Ray, of this machine or of an allocation: the resources of a job, and functions that run on its workers."""
 
 import logging
 import os
@@ -58,7 +58,7 @@ def connected(settings: Cluster, folder: Path) -> Iterator[None]:
     address = settings.ray.address
     with ExitStack() as stack:
         own = {} if address else {**_LOCAL, "RAY_AUTH_TOKEN": _token()}
-        stack.enter_context(_environment({"RAY_USAGE_STATS_ENABLED": "0", **own}))
+        stack.enter_context(environment_variables({"RAY_USAGE_STATS_ENABLED": "0", **own}))
         import ray
 
         started: dict[str, Any] = {}
@@ -89,7 +89,8 @@ def _token() -> str:
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def environment_variables(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of the environment while the block runs."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

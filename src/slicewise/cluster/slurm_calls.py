@@ -2,7 +2,7 @@
 
     .slicewise/cluster/calls/<call>/call            the function and its arguments; the job has the SHA-256
     .slicewise/cluster/calls/<call>/result          what it returned, or the error that it raised
-    .slicewise/cluster/calls/<question>/<n>.asked   what a job asks this process, and `<n>.answer`
+    .slicewise/cluster/calls/<question>/<n>.request   what a job asks this process, and `<n>.answer`
 
 Inside a job runs `python -m slicewise.cluster.slurm_calls FOLDER SHA-256`. These files decide, and the queue
 only says whether a job waits or runs.
@@ -50,7 +50,7 @@ class Question:
     default: Any
 
     def __call__(self, number: int, value: Any) -> Any:
-        write_json(self.folder / f"{number}.asked", value)
+        write_json(self.folder / f"{number}.request", value)
         answer, deadline = self.folder / f"{number}.answer", time.monotonic() + _ANSWER_SECONDS
         while not answer.is_file():
             if time.monotonic() > deadline:
@@ -137,7 +137,7 @@ class SlurmCalls:
 
     def _answer_all(self) -> None:
         for folder, answer in [*self._answers.items()]:
-            for path in folder.glob("*.asked"):
+            for path in folder.glob("*.request"):
                 if not path.with_suffix(".answer").exists():
                     write_json(path.with_suffix(".answer"), answer(int(path.stem), read_json(path)))
 

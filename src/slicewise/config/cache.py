@@ -155,7 +155,7 @@ def _rebuild(kind: Any, value: Any) -> Any:
             return _rebuild_section(kind, value)
         return {key: _rebuild(parts[1], each) for key, each in value.items()} if parts else value
     if isinstance(value, list) and origin is tuple:
-        kinds = repeat(parts[0]) if parts[-1] is ... else parts
+        kinds = repeat(parts[0]) if parts[-1] is ... else parts  # without an end: not strict
         return tuple(_rebuild(each, element) for each, element in zip(kinds, value, strict=False))
     return Path(value) if kind is Path else value
 

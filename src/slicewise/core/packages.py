@@ -27,7 +27,11 @@ _VERSION: Final = re.compile(rb"^Version:\s*(\S+)", re.MULTILINE)
 
 
 def distributions() -> tuple[Path, ...]:
-    """Return the metadata folder of every package on `sys.path`, in the order in which Python looks."""
+    """Return the metadata folder of every package on `sys.path`, in the order in which Python looks.
+
+    Copies that a package has for itself are no installed packages: Ray puts a folder of its own with psutil
+    and colorama on `sys.path`, so that what is installed would depend on what was imported.
+    """
     return _distributions(tuple(sys.path))
 
 
@@ -35,6 +39,8 @@ def distributions() -> tuple[Path, ...]:
 def _distributions(path: tuple[str, ...]) -> tuple[Path, ...]:
     found: list[Path] = []
     for folder in map(Path, path):
+        if (folder.parent / "__init__.py").is_file():
+            continue
         with suppress(OSError):  # missing, or an archive
             found += sorted(each for each in folder.iterdir() if each.suffix in _METADATA)
     return tuple(found)

@@ -222,7 +222,7 @@ class Judge:
 class Pruner(Observer):
     """Reports the score of each epoch of the last stage, and ends a run that is worse than others were.
 
-    `judge` is told epoch and score, and returns whether that is bad.
+    `judge` takes epoch and score, and returns whether that is bad.
     """
 
     stage: str

@@ -204,7 +204,7 @@ class Scanner:
         """Return the magnitude image of a shaded signal [Z, Y, X], which is overwritten."""
         scan = self.scans[modality]
         noise = _planes_of_noise(rng, volume.shape[1:], 2 * len(volume))
-        for plane, drawn in zip(volume, noise, strict=False):
+        for plane, drawn in zip(volume, noise, strict=False):  # the second half of the noise is used below
             plane += drawn * np.float32(scan.noise)
             cv2.GaussianBlur(plane, (5, 5), scan.blur, dst=plane)
         if scan.thickness > 1 and len(volume) > 1:
