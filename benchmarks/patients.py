@@ -40,6 +40,8 @@ class Sample:
     """Proportional memory of the largest child process; shared pages are divided among those that share"""
     total_mib: float
     """Proportional memory of all processes of the command"""
+    cpu_seconds: float
+    """Time of the processor of all of them so far"""
 
 
 def copy_patient(sources: Sequence[Path], root: Path, number: int) -> None:
@@ -61,29 +63,35 @@ def watch(process: psutil.Process, store: Path) -> list[Sample]:
     """Return samples of the memory and of the patients done, until the process ends."""
     samples, started = list[Sample](), time.perf_counter()
     while process.status() != psutil.STATUS_ZOMBIE:
-        own, *others = [_proportional(each) for each in (process, *process.children(recursive=True))]
+        family = [process, *process.children(recursive=True)]
+        (own, *others), cpu_seconds = zip(*map(_use_of, family), strict=True)
         done = len(list(store.glob("*/entry.json")))
-        samples.append(Sample(time.perf_counter() - started, done, max(others, default=0), own + sum(others)))
+        seconds = time.perf_counter() - started
+        largest = max(others, default=0.0)
+        samples.append(Sample(seconds, done, largest, own + sum(others), sum(cpu_seconds)))
         time.sleep(_INTERVAL)
     return samples
 
 
-def _proportional(process: psutil.Process) -> float:
+def _use_of(process: psutil.Process) -> tuple[float, float]:
+    """Return the memory in MiB, and the seconds of the processor with those of ended children."""
     try:
-        return float(process.memory_full_info().pss) / _MIB
+        return float(process.memory_full_info().pss) / _MIB, sum(process.cpu_times()[:4])
     except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return 0.0  # it ended meanwhile its
+        return 0.0, 0.0  # it ended meanwhile
 
 
-def rows(samples: Sequence[Sample], number: int) -> list[tuple[int, int, float, float, float]]:
-    """Return (first, last, seconds per patient, MiB of the largest worker, MiB in all) of each part."""
+def rows(samples: Sequence[Sample], number: int) -> list[tuple[int, int, float, float, float, float]]:
+    """Return (first, last, seconds and processor seconds per patient, MiB at most of a worker and of all)."""
     found = []
     for part in range(PARTS):
         low, high = number * part // PARTS, number * (part + 1) // PARTS
         here = [sample for sample in samples if low < sample.done <= high]
-        pace = (here[-1].seconds - here[0].seconds) / (here[-1].done - here[0].done)
+        patients = here[-1].done - here[0].done
+        pace = (here[-1].seconds - here[0].seconds) / patients
+        work = (here[-1].cpu_seconds - here[0].cpu_seconds) / patients
         worker, total = (max(getattr(each, name) for each in here) for name in ("worker_mib", "total_mib"))
-        found.append((low + 1, high, pace, worker, total))
+        found.append((low + 1, high, pace, work, worker, total))
     return found
 
 
@@ -107,9 +115,10 @@ def main() -> int:
         if process.returncode:
             raise SystemExit(f"the run ended with exit code {process.returncode}")
     print(f"{args.patients} patients: {seconds:.0f} s, {seconds / args.patients:.3f} s each")
-    print("| patients | s each | MiB of the largest worker | MiB in all |\n|---|---:|---:|---:|")
-    for first, last, pace, worker, total in rows(samples, args.patients):
-        print(f"| {first} to {last} | {pace:.3f} | {worker:.0f} | {total:.0f} |")
+    print("| patients | s each | processor s each | MiB of the largest worker | MiB in all |")
+    print("|---|---:|---:|---:|---:|")
+    for first, last, pace, work, worker, total in rows(samples, args.patients):
+        print(f"| {first} to {last} | {pace:.3f} | {work:.3f} | {worker:.0f} | {total:.0f} |")
     return 0
 
 

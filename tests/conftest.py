@@ -22,7 +22,8 @@ def _take_own_cores() -> None:
     if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
         usable = sorted(os.sched_getaffinity(0))
         number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
-        os.sched_setaffinity(0, usable[number :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])] or usable)
+        own = usable[number :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]
+        os.sched_setaffinity(0, own or [usable[number % len(usable)]])  # there may be more workers than cores
 
 
 def _heed_signals() -> None:
