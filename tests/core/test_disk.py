@@ -35,6 +35,7 @@ def test_a_library_that_hides_the_cause_is_seen_through(tmp_path: Path) -> None:
         (errno.EROFS, "read-only"),
         (errno.EACCES, "permission denied"),
         (errno.EXDEV, "another disk"),
+        (errno.ENAMETOOLONG, "shorten it"),
     ],
 )
 def test_each_kind_has_its_word(number: int, word: str, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ _REFUSED: Final = {
 _MISPLACED: Final = {
     errno.ENOTDIR: "a file lies where a folder would have to be",
     errno.EISDIR: "a folder lies where a file would have to be",
+    errno.ENAMETOOLONG: "the name is too long for its disk",
 }
 
 
@@ -70,7 +71,8 @@ def explain_disk_error(
     path = Path(os.fsdecode(cause.filename)) if isinstance(cause.filename, str | bytes) else folder
     elsewhere = f"or choose another folder ({option} for outputs)"
     if cause.errno in _MISPLACED:
-        what = f"{path} cannot be written: {_MISPLACED[cause.errno]}; move it away, {elsewhere}"
+        advice = "shorten it" if cause.errno == errno.ENAMETOOLONG else "move it away"
+        what = f"{path} cannot be written: {_MISPLACED[cause.errno]}; {advice}, {elsewhere}"
     elif cause.errno in _REFUSED:
         target = f" -> {os.fsdecode(cause.filename2)}" if cause.filename2 else ""
         what = f"{path}{target}: {_REFUSED[cause.errno]}; change its permissions, {elsewhere}"

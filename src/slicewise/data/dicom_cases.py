@@ -34,6 +34,8 @@ class DicomCase(CaseFiles):
     stacks: tuple[Stack, ...] = ()
     used: tuple[str, ...] = ()
     """A line per series: its modality and what it is known by, or why it is left out"""
+    certain: tuple[str, ...] = ()
+    """Those of series that are used and named by a tag: nothing in them needs a check"""
 
     @property
     def folder(self) -> Path:
@@ -190,6 +192,7 @@ def _case(
         group=safe,
         stacks=tuple(series.stack for series in chosen),
         used=tuple(lines),
+        certain=tuple(line for series, line in zip(chosen, lines, strict=False) if series.guess.is_named),
     )
 
 

@@ -1,6 +1,8 @@
 """The page as a visitor sees it: every state on a desk, findings in the dark on a phone; by axe-core, too."""
 
+import gzip
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -279,7 +281,20 @@ def see_a_truth(visitor: Visitor, paths: dict[str, Path]) -> None:
     panel.get_by_text("Compared with the truth").wait_for()
     viewer = visitor.wait_for_viewer()
     assert "only the truth" in viewer.locator("[data-role=legend]").inner_text()
+    assert_planes_meet_in_the_overlay(visitor, viewer)
     visitor.look("truth")
+
+
+def assert_planes_meet_in_the_overlay(visitor: Visitor, viewer: Any) -> None:
+    folder = f"{visitor.url}/findings/{visitor.page.url.partition('finding=')[2].partition('&')[0]}"
+    shown = np.zeros(())
+    for name in ("mask", "truth"):
+        content = gzip.decompress(httpx.get(f"{folder}/{name}.nii.gz").raise_for_status().content)
+        image = nib.as_closest_canonical(nib.Nifti1Image.from_bytes(content))
+        shown = shown + np.asarray(image.dataobj)
+    place = viewer.locator("[data-role=place]").inner_text()
+    y, x = (int(word) - 1 for word in re.findall(r"\d+", place))
+    assert shown[x, y, int(viewer.get_attribute("data-slice")) - 1] > 0
 
 
 def use_the_viewer(visitor: Visitor, viewer: Any) -> None:

@@ -47,6 +47,8 @@ def test_a_refusal_names_the_file_and_the_way_out(name: str, said: str) -> None:
 def test_a_case_has_one_name() -> None:
     assert case_name(["BraTS_01_t1.nii.gz", "BraTS_01_flair.nii.gz"]) == "BraTS_01"
     assert case_name(["head.png"]) == "head"
+    assert case_name(["flair.nii.gz"]) == "flair"
+    assert case_name(["flair.nii.gz", "t1.nii.gz"]) == "Examination"
 
 
 def test_problems_are_found_before_files_are_sent() -> None:
@@ -77,6 +79,15 @@ def test_a_batch_groups_the_volumes_of_a_case_and_unpacks_archives() -> None:
 def test_an_archive_that_unpacks_to_too_much_is_refused() -> None:
     (item,) = batch_items([("big.zip", zipped({"a.png": bytes(5 << 20)}))], max_mib=1)
     assert "4 MiB at once" in item.problem
+
+
+def test_a_failure_has_its_name_once_and_no_markup() -> None:
+    assert batch.describe_failure("set/a_b.png", "a_b.png is damaged") == "**set/a\\_b.png** – is damaged"
+    assert batch.describe_failure("$x$.zip", "$x$.zip: it is empty") == "**\\$x\\$.zip** – it is empty"
+    assert (
+        batch.describe_failure("b.png", "Try *again*: :red[x]")
+        == "**b.png** – Try \\*again\\*: \\:red\\[x\\]"
+    )
 
 
 def test_the_table_and_the_masks_of_a_batch() -> None:

@@ -142,6 +142,13 @@ def test_warnings_stand_above_the_result(show: ShowPage) -> None:
     assert [each.value for each in page.warning] == ["The file names belong to different patients (A, B)"]
 
 
+def test_as_what_series_were_read_is_said_and_is_no_warning(show: ShowPage) -> None:
+    notes = ['t1: series 2 "AX_T1", 9 slices', "1 of 9 slices are missing"]
+    page = show("Patient", volume(file_notes=notes, warnings=notes[1:]))
+    assert [each.value for each in page.warning] == ["1 of 9 slices are missing"]
+    assert page.caption[0].value == 't1: series 2 "AX\\_T1", 9 slices'
+
+
 def test_a_truth_is_compared(show: ShowPage) -> None:
     scores = {"tumour": {"dice": 0.8125, "iou": 0.684}}
     text = text_of(show("Patient", volume(truth={"dice": 0.8125, "iou": 0.684, "by_class": scores})))

@@ -96,15 +96,20 @@ class ExaminationReader:
             raise DataError(f"{name}: {'; '.join(map(str, problems[:5])) or 'it is empty'}")
         if len(volumes) > 1:
             names = ", ".join(case.key.case for case in volumes[:5])
-            raise DataError(f"{name} holds {len(volumes)} examinations ({names}); send one")
+            raise DataError(
+                f"{name} holds {len(volumes)} examinations ({names}); pack each into a .zip of its own"
+            )
         if volumes:
             read = read_case(volumes[0])
             faults = [str(problem) for problem in problems if problem.severity != "note"]
             notes = (*faults, *read.warnings, *read.volume.remarks)
             self._require_size(name, read.volume)
-            notes_without_folder = tuple(_without_folder(note, folder, name) for note in notes)
             dicom = read.files if isinstance(read.files, DicomCase) else None
-            return RequestInput(read.volume, "volume", notes_without_folder, dicom=dicom)
+            certain = [f"{dicom.folder.name}: {line}" for line in dicom.certain] if dicom else []
+            said, remarks = (
+                tuple(_without_folder(note, folder, name) for note in some) for some in (notes, certain)
+            )
+            return RequestInput(read.volume, "volume", said, dicom=dicom, remarks=remarks)
         paths = {case.images[0].relative_to(folder).as_posix(): case for case in cases}
         order = natural_order(paths)
         return self._stack([_read_slice(paths[each]) for each in order], order, grid)

@@ -27,7 +27,8 @@ class RequestInput:
     Attributes:
         volume: a picture, or a slice of kaggle_3m, has a single slice and no orientation.
         kind: selects the operating point: a slice of kaggle_3m is part of a volume.
-        notes: warnings about the files.
+        notes: what is to be said about the files.
+        remarks: those of them that are no warnings.
         is_stack: whether it is a stack of pictures, which may be a single one.
         dicom: the DICOM series of the images.
     """
@@ -37,6 +38,7 @@ class RequestInput:
     notes: tuple[str, ...] = ()
     is_stack: bool = False
     dicom: DicomCase | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def is_picture(self) -> bool:

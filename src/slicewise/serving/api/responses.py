@@ -15,6 +15,7 @@ from slicewise.inference.uncertainty import Spread
 from slicewise.plots.slices import Picture
 from slicewise.serving.api import schemas
 from slicewise.serving.api.findings import Finding
+from slicewise.serving.api.input_files import RequestInput
 from slicewise.serving.api.layers import Layer, LayerRenderer
 
 NUM_KEY_SLICES: Final = 3
@@ -33,7 +34,7 @@ def operating_info(point: OperatingPoint, tasks: Sequence[Task]) -> schemas.Oper
     )
 
 
-def common_fields(prediction: Prediction, started: float, notes: Sequence[str]) -> dict[str, Any]:
+def common_fields(prediction: Prediction, started: float, inputs: RequestInput) -> dict[str, Any]:
     """Return the fields of `Examination`; `started` is a time of `time.perf_counter`."""
     return {
         "tumour_probability": prediction.tumour_probability,
@@ -47,9 +48,9 @@ def common_fields(prediction: Prediction, started: float, notes: Sequence[str]) 
         "mask_exclusive": prediction.classes.exclusive,
         "synthetic": prediction.synthetic,
         "warning": SYNTHETIC_WARNING if prediction.synthetic else None,
-        "note": "; ".join(notes) or None,
-        "file_notes": list(notes),
-        "warnings": [*prediction.doubts, *notes],
+        "note": "; ".join(inputs.notes) or None,
+        "file_notes": list(inputs.notes),
+        "warnings": [*prediction.doubts, *(note for note in inputs.notes if note not in inputs.remarks)],
         **operating_info(prediction.point, prediction.tasks).model_dump(),
         "modalities": list(prediction.modalities),
         "seconds": round(time.perf_counter() - started, 3),
@@ -126,7 +127,7 @@ def picture_examination(
         overlay_png=layer_png(finding, layers, 0, "overlay"),
         gradcam_png=layer_png(finding, layers, 0, "gradcam") if gradcam else None,
         **links(finding),
-        **common_fields(finding.prediction, started, finding.inputs.notes),
+        **common_fields(finding.prediction, started, finding.inputs),
     )
 
 
@@ -148,7 +149,7 @@ def volume_examination(
         key_slices=key_slices,
         **fields,
         **links(finding),
-        **common_fields(finding.prediction, started, finding.inputs.notes),
+        **common_fields(finding.prediction, started, finding.inputs),
     )
 
 
@@ -176,7 +177,7 @@ def segmentation(finding: Finding, started: float) -> schemas.Segmentation:
         tumour_share=tumour_share(finding) if is_picture else None,
         **volumetry(finding),
         **links(finding),
-        **common_fields(finding.prediction, started, finding.inputs.notes),
+        **common_fields(finding.prediction, started, finding.inputs),
     )
 
 
@@ -203,7 +204,7 @@ def _classification_fields(finding: Finding, started: float) -> dict[str, Any]:
             schemas.SliceProbability(index=index, probability=probabilities.get(index))
             for index in range(len(finding.renderer.image))
         ],
-        **common_fields(finding.prediction, started, finding.inputs.notes),
+        **common_fields(finding.prediction, started, finding.inputs),
     }
 
 

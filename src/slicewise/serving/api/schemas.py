@@ -138,7 +138,7 @@ class Examination(OperatingInfo):
     synthetic: bool = Field(description="whether the model was trained on generated patients only")
     warning: str | None = Field(description="limits of the prediction; null if none is known")
     note: str | None = Field(description="`file_notes` as one text; null without any")
-    file_notes: list[str] = Field(description="warnings about the files")
+    file_notes: list[str] = Field(description="warnings about the files, and as what DICOM series were read")
     warnings: list[str] = Field(description="what is to be said before the verdict")
     modalities: list[str] = Field(description="the slots that were filled")
     seconds: float

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 import streamlit as st
@@ -123,7 +124,13 @@ def _show_results(results: Sequence[dict[str, Any]], info: dict[str, Any]) -> No
     if failed:
         st.subheader(f"Not examined: {len(failed)}", anchor=False)
         for result in failed:
-            st.error(f"**{result['name']}** – {result['problem']}", icon=":material/error:")
+            st.error(describe_failure(result["name"], result["problem"]), icon=":material/error:")
+
+
+def describe_failure(name: str, problem: str) -> str:
+    """Return the name of a case and its problem, which may begin with the name, as Markdown."""
+    reason = problem.removeprefix(name).removeprefix(PurePosixPath(name).name).lstrip(": ")
+    return f"**{wording.plain(name)}** – {wording.plain(reason)}"
 
 
 def _show_table(done: Sequence[dict[str, Any]], info: dict[str, Any]) -> None:

@@ -47,7 +47,8 @@ def probability_scale(finding: dict[str, Any]) -> str:
         f'<div class="sw-scale" role="img" aria-label="{html.escape(said)}">'
         f'<div class="above" style="left:{threshold:.1%}"></div>{zone}'
         f'<div class="mark" style="left:{threshold:.1%}"></div>'
-        f'<div class="pointer" style="left:{probability:.1%}"><b>{wording.percent(probability)}</b></div>'
+        f'<div class="pointer" style="left:{probability:.1%}"></div>'
+        f'<b style="left:clamp(1.6rem, {probability:.1%}, 100% - 1.6rem)">{wording.percent(probability)}</b>'
         "</div>"
         f'<div class="sw-marks"><span class="low">0%</span><span style="left:{place:.1%}">'
         f'threshold {threshold:.0%}</span><span class="high">100%</span></div>'

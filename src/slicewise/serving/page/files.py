@@ -59,8 +59,8 @@ def explain_refusal(file_name: str) -> str:
 def case_name(names: Sequence[str]) -> str:
     """Return the name of the case that files of these names show: `P1` for P1_t1.nii and P1_flair.nii."""
     cases = dict.fromkeys(parse_filename(Path(name)).case for name in names if is_volume(name))
-    named = [case for case in cases if case] or [PurePosixPath(names[0]).stem.removesuffix(".nii")]
-    return named[0]
+    stems = [PurePosixPath(name).stem.removesuffix(".nii") for name in names]
+    return next(filter(None, cases), stems[0] if len(stems) == 1 else "Examination")
 
 
 @dataclass
@@ -140,7 +140,7 @@ def _members(name: str, content: bytes, max_mib: int) -> list[tuple[str, bytes]]
         size = sum(member.file_size for member in members)
         if len(members) > _MOST_FILES or size > 4 * max_mib * MIB:
             raise DataError(
-                f"{name} holds {len(members)} files of {size / MIB:.0f} MiB: send at most {_MOST_FILES} "
+                f"{name} holds {len(members)} files of {size / MIB:.0f} MiB: choose at most {_MOST_FILES} "
                 f"files of {4 * max_mib} MiB at once."
             )
         pictures = [(member.filename, archive.read(member)) for member in members]

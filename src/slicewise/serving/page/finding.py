@@ -42,7 +42,7 @@ def current(client: ApiClient) -> dict[str, Any] | None:
             finding = client.finding(key)
         except ServingError as error:
             del st.query_params[PARAMETER]
-            st.warning(str(error), icon=":material/history:")
+            st.warning(wording.plain(str(error)), icon=":material/history:")
             return None
         st.session_state[_SESSION] = finding
     return finding
@@ -68,6 +68,11 @@ def warnings(finding: dict[str, Any]) -> list[str]:
     """Return what is to be known before the finding is read, about the files and their plausibility."""
     notes = finding["warnings"]
     return [wording.sentence(note) for note in dict.fromkeys(notes)]
+
+
+def remarks(finding: dict[str, Any]) -> list[str]:
+    """Return what is said about the files and is no warning: as what DICOM series were read."""
+    return [note for note in finding.get("file_notes", []) if note not in finding["warnings"]]
 
 
 def address(finding: dict[str, Any], path: str) -> str:

@@ -54,7 +54,7 @@ def _examine(client: ApiClient, name: str, call: Callable[[ApiClient, str], Any]
     try:
         finding = call_and_wait(client, f"Examining {name}", call)
     except ServingError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(wording.plain(str(error)), icon=":material/error:")
         return
     findings.keep(finding, name)
     st.rerun()
@@ -87,7 +87,7 @@ class _Upload:
                 f"{truth.name} is no mask to compare with: choose a NIfTI file (.nii or .nii.gz)."
             )
         for reason in refusals:
-            st.error(reason, icon=":material/block:")
+            st.error(wording.plain(reason), icon=":material/block:")
         if not files or refusals:
             return
         modality, fields = self._fields(files)
@@ -134,7 +134,7 @@ class _Upload:
         truth: UploadedFile | None,
     ) -> None:
         if problem := find_problem(fields, self.info["max_upload_mib"]):
-            st.error(problem, icon=":material/error:")
+            st.error(wording.plain(problem), icon=":material/error:")
             return
         if truth is not None:
             fields = [*fields, ("truth", (truth.name, truth.getvalue()))]

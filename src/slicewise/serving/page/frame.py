@@ -60,8 +60,10 @@ def show_headline(finding: dict[str, Any]) -> None:
         f'<div class="sw-head"><h2>{html.escape(findings.case_name(finding))}</h2>{badge}'
         f"<span>{html.escape(findings.read_as(finding))}</span></div>"
     )
+    if remarks := findings.remarks(finding):
+        st.caption("  \n".join(map(wording.plain, remarks)))
     for note in findings.warnings(finding):
-        st.warning(note, icon=":material/warning:")
+        st.warning(wording.plain(note), icon=":material/warning:")
 
 
 def tone(finding: dict[str, Any]) -> str:

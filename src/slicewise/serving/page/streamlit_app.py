@@ -8,7 +8,7 @@ import streamlit as st
 from slicewise.core.errors import ServingError
 from slicewise.domain.wording import wording as words_of_recipe
 from slicewise.serving.page import finding as findings
-from slicewise.serving.page import frame
+from slicewise.serving.page import frame, wording
 from slicewise.serving.page.batch import show_batch
 from slicewise.serving.page.classification import show_classification
 from slicewise.serving.page.client import ApiClient
@@ -32,7 +32,7 @@ def main() -> None:
         info = client.model_info()
     except ServingError as error:
         frame.show_top(None)
-        st.error(str(error), icon=":material/error:")
+        st.error(wording.plain(str(error)), icon=":material/error:")
         return
     with words_of_recipe(info["preprocessing"]["channels"], info["class_names"]):
         frame.show_top(info)
@@ -56,7 +56,7 @@ def _show_tabs(client: ApiClient, info: dict[str, Any]) -> None:
                         _OF_A_FINDING[name](finding)
                         frame.show_origin(finding)
             except ServingError as error:
-                st.error(str(error), icon=":material/error:")
+                st.error(wording.plain(str(error)), icon=":material/error:")
     frame.show_model(info)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import streamlit as st
 
+from slicewise.core.errors import ServingError
 from slicewise.serving.page.client import ApiClient, new_request_id
 
 _POLL_SECONDS: Final = 0.5
@@ -26,6 +27,9 @@ def call_and_wait(watcher: ApiClient, what: str, call: Callable[[ApiClient, str]
                 place = watcher.place_in_queue(request)
                 status.update(label=waiting_text(what, started, datetime.now(), place))
             return future.result()
+        except ServingError:
+            status.update(label=f"{what} failed")
+            raise
         finally:
             client.close()
             pool.shutdown(wait=False, cancel_futures=True)

@@ -9,6 +9,7 @@ from slicewise.domain.wording import reword
 
 _KEY_WITH_VALUE: Final = re.compile(r"\b(?:evaluation|serving|runtime)\.\w+ \(([^()]+)\)")
 _KEY_IN_BRACKETS: Final = re.compile(r" \((?:evaluation|serving|runtime)\.\w+\)")
+_MARKDOWN: Final = re.compile(r"([\\`*_\[\]<~$#]|:(?=\w))")
 _SEQUENCES: Final = {"t1ce": "T1 with contrast"}
 
 
@@ -29,6 +30,11 @@ def sentence(text: str) -> str:
     text = _KEY_IN_BRACKETS.sub("", _KEY_WITH_VALUE.sub(r"\1", text))
     first = text.partition(" ")[0]
     return text[:1].upper() + text[1:] if first.isalpha() else text
+
+
+def plain(text: str) -> str:
+    """Return a text that Streamlit shows as it is: names of files may look like Markdown."""
+    return _MARKDOWN.sub(r"\\\1", text)
 
 
 def percent(share: float | None) -> str:

@@ -79,6 +79,7 @@ class Viewer {
     this.arrange();
     await this.select(this.data.images[0].name);
     await this.paint();
+    this.aim(this.data.slice);
     this.show(this.data.slice);
     this.say("");
     this.root.dataset.ready = "true";
@@ -280,6 +281,19 @@ class Viewer {
     this.nv.scene.crosshairPos[2] = (place - 0.5) / planes;
     this.nv.drawScene();
     this.report();
+  }
+
+  aim(slice) { // the other planes at the voxel of the overlay that is nearest to the middle of what this slice shows
+    const [, columns, rows] = this.image.dimsRAS;
+    const voxels = [];
+    for (let y = 0; this.overlay && y < rows; y++)
+      for (let x = 0; x < columns; x++) if (this.overlay.getValue(x, y, slice - 1) > 0) voxels.push([x, y]);
+    if (!voxels.length) return;
+    const middle = [0, 1].map((axis) => voxels.reduce((sum, voxel) => sum + voxel[axis], 0) / voxels.length);
+    const distance = ([x, y]) => Math.hypot(x - middle[0], y - middle[1]);
+    const [x, y] = voxels.reduce((best, voxel) => (distance(voxel) < distance(best) ? voxel : best));
+    this.nv.scene.crosshairPos[0] = (x + 0.5) / columns;
+    this.nv.scene.crosshairPos[1] = (y + 0.5) / rows;
   }
 
   report() {
