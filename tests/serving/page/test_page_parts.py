@@ -83,6 +83,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused() -> None:
 
 def test_a_failure_has_its_name_once_and_no_markup() -> None:
     assert batch.describe_failure("set/a_b.png", "a_b.png is damaged") == "**set/a\\_b.png** – is damaged"
+    assert batch.describe_failure("x 1.png", "X 1.png is damaged") == "**x 1.png** – is damaged"
     assert batch.describe_failure("$x$.zip", "$x$.zip: it is empty") == "**\\$x\\$.zip** – it is empty"
     assert (
         batch.describe_failure("b.png", "Try *again*: :red[x]")

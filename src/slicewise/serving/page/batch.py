@@ -129,8 +129,10 @@ def _show_results(results: Sequence[dict[str, Any]], info: dict[str, Any]) -> No
 
 def describe_failure(name: str, problem: str) -> str:
     """Return the name of a case and its problem, which may begin with the name, as Markdown."""
-    reason = problem.removeprefix(name).removeprefix(PurePosixPath(name).name).lstrip(": ")
-    return f"**{wording.plain(name)}** – {wording.plain(reason)}"
+    for begin in (name, PurePosixPath(name).name):
+        if problem.lower().startswith(begin.lower()):  # a sentence begins with a capital
+            problem = problem[len(begin) :].lstrip(": ")
+    return f"**{wording.plain(name)}** – {wording.plain(problem)}"
 
 
 def _show_table(done: Sequence[dict[str, Any]], info: dict[str, Any]) -> None:

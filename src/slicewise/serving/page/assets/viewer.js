@@ -88,7 +88,7 @@ class Viewer {
   scene(role, options) {
     const { Niivue, SHOW_RENDER, DRAG_MODE } = this.niivue;
     const nv = new Niivue({
-      isRadiologicalConvention: true, backColor: [0, 0, 0, 1], crosshairColor: [0.1, 0.8, 1, 0.8], crosshairWidth: 0.3,
+      isRadiologicalConvention: true, backColor: [0, 0, 0, 1], crosshairColor: [0.1, 0.8, 1, 0.8], crosshairWidth: this.isSlow ? 0.6 : 0.3,
       crosshairWidthUnit: "percent", crosshairGap: 3, dragMode: DRAG_MODE.windowing, show3Dcrosshair: true,
       multiplanarShowRender: SHOW_RENDER.NEVER, forceDevicePixelRatio: this.isSlow ? 0.6 : 0,
       dragAndDropEnabled: false, logLevel: "silent", loadingText: "", fontMinPx: 15, fontColor: [0.8, 0.8, 0.8, 1],
