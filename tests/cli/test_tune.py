@@ -4,6 +4,7 @@ import csv
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -201,6 +202,27 @@ def test_the_winner_is_compared_on_test_where_that_is_wanted(tuned: Tuning) -> N
     assert table.is_file() is has_winner
     if has_winner:
         assert {row["variant"] for row in read_json(table)["rows"]} == {"default", "winner"}
+
+
+def test_trials_end_with_a_command_that_is_killed() -> None:
+    program = (
+        "import time, psutil\n"
+        "from slicewise.cli import tune_trials\n"
+        "tune_trials._run_in_worker = time.sleep\n"
+        "if __name__ == '__main__':\n"
+        "    with tune_trials.local_trials(2) as place:\n"
+        "        futures = [place.submit(60) for _ in range(2)]\n"
+        "        while not all(future.running() for future in futures): time.sleep(0.01)\n"
+        "        print(*(each.pid for each in psutil.Process().children()), flush=True)\n"
+        "        time.sleep(60)\n"
+    )
+    command = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert command.stdout is not None
+    workers = [psutil.Process(int(pid)) for pid in command.stdout.readline().split()]
+    assert len(workers) > 2  # with multiprocessing's tracker
+    command.kill()
+    command.communicate()
+    assert not psutil.wait_procs(workers, timeout=30)[1]
 
 
 def test_a_trial_that_diverges_fails_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

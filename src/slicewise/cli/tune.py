@@ -35,6 +35,7 @@ from slicewise.config.search_space import Choice, Parameter, parse_space
 from slicewise.core.console import say
 from slicewise.core.errors import ConfigError, TrainingError, UsageError
 from slicewise.core.hashing import digest
+from slicewise.engine.shelf import ShelfWorkspace
 from slicewise.engine.workspace import Workspace
 from slicewise.steps import pipeline
 from slicewise.workflow.demand import check_model
@@ -106,7 +107,8 @@ class _Tuning:
         header = record_header(self.args, config)
         name = digest(flatten_config(config))[:16]
         path = self.workspace.state / "tune" / f"{name}.json"
-        return TrialJob(self.workspace.root, self._with_threads(config), header, title, path, **more)
+        workspace = ShelfWorkspace(self.workspace.root, self.workspace.fence)
+        return TrialJob(workspace, self._with_threads(config), header, title, path, **more)
 
 
 def execute(args: argparse.Namespace) -> int:

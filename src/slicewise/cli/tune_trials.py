@@ -21,11 +21,13 @@ from slicewise.config.schema import Config
 from slicewise.core.console import say
 from slicewise.core.errors import ConfigError, DataError, ResourceError, SliceWiseError, TrainingError
 from slicewise.core.machine import usable_cores
+from slicewise.core.parallel import end_with_parent
 from slicewise.core.signals import handle_signals
 from slicewise.engine.observers import Console, Observers, StopRun
 from slicewise.engine.plan import select
 from slicewise.engine.record import RunRecord, StepRecord
 from slicewise.engine.runner import Runner
+from slicewise.engine.shelf import ShelfWorkspace
 from slicewise.engine.workspace import Workspace
 from slicewise.steps import pipeline
 from slicewise.workflow.observers import list_observers
@@ -51,7 +53,7 @@ class TrialJob:
         log_path: where its output goes; None: to the terminal.
     """
 
-    root: Path
+    workspace: ShelfWorkspace
     config: Config
     header: Mapping[str, Any]
     title: str
@@ -82,7 +84,7 @@ def run_trial(job: TrialJob) -> TrialResult:
     stage = job.config.final_stage
     epochs = job.config.stages[stage].epochs
     pruner = Pruner(stage, epochs, job.judge) if job.judge else None
-    workspace, step = Workspace(job.root), f"train.{stage}"
+    workspace, step = job.workspace, f"train.{stage}"
     record = _new_record(job)
     try:
         runner = _run_until(job, workspace, record, step, pruner)
@@ -114,7 +116,6 @@ def _run_until(
         record,
         lambda _: True,
         Observers(observers),
-        shelved=True,
     )
     runner.execute(select(steps, scope="tune"))
     return runner
@@ -122,8 +123,7 @@ def _run_until(
 
 def prepare_data(job: TrialJob) -> None:
     """Run the steps before the training, so that no two trials do so at the same time."""
-    workspace = Workspace(job.root)
-    _run_until(job, workspace, _new_record(job), "split", None)
+    _run_until(job, job.workspace, _new_record(job), "split", None)
 
 
 def _stopped(pruner: Pruner | None, reason: str, fingerprint: str) -> TrialResult:
@@ -201,7 +201,7 @@ def local_trials(num_processes: int) -> Iterator[TrialPlace]:
         yield TrialPlace(_run_here, judges)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_processes, context) as pool:
+    with ProcessPoolExecutor(num_processes, context, initializer=end_with_parent) as pool:
         try:
             yield TrialPlace(lambda job: pool.submit(_run_in_worker, job), judges)
         except BrokenProcessPool as error:

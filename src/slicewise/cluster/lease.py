@@ -13,7 +13,7 @@ from typing import Any
 
 from slicewise.cluster.plan import BUNDLES, Job, PlanFolder, newest_plan
 from slicewise.core.errors import UsageError, WorkspaceError
-from slicewise.engine.fence import Fence, FencedError, end_of, numbers
+from slicewise.engine.fence import Fence, FencedError, adopt, end_of, numbers
 from slicewise.engine.receipt import Receipt
 from slicewise.engine.workspace import HasHomes, StoredOutput, Workspace
 
@@ -49,14 +49,7 @@ class Lease:
 
     def adopt(self) -> None:
         """Take over the work of the last attempt, of this plan or an earlier one, or of a local run."""
-        before = sorted(
-            (each for each in numbers(self.fence.folder) if each < self.fence.number), reverse=True
-        )
-        names = [*(f"{self.key}.{number}" for number in before), self.key]
-        for path in (_partials(self.folder, self.job) / name for name in names):
-            if path.is_dir():
-                path.rename(self.partial())
-                return
+        adopt(_partials(self.folder, self.job), self.key, self.fence)
 
     def sweep(self, workspace: Workspace) -> None:
         """Remove what earlier attempts have written since they were given up."""

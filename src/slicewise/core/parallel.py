@@ -135,11 +135,15 @@ def _start_worker() -> None:
     cv2.setNumThreads(1)
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=end_with_parent, name="end-with-parent", daemon=True).start()
+    end_with_parent()
 
 
 def end_with_parent() -> None:
     """End this worker when its parent is killed; it would otherwise wait for ever."""
+    threading.Thread(target=_await_parent, name="end-with-parent", daemon=True).start()
+
+
+def _await_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     connection.wait([parent.sentinel])

@@ -110,6 +110,21 @@ def take_over(folder: Path, **note: Any) -> Fence | None:
     return fence
 
 
+def adopt(partials: Path, key: str, fence: Fence) -> Path:
+    """Take over the work of the attempt before this one, or of a local run.
+
+    Returns the folder for this attempt, which need not exist. What an earlier attempt still writes, if it
+    wakes up, goes nowhere.
+    """
+    mine = partials / f"{key}.{fence.number}"
+    before = sorted((each for each in numbers(fence.folder) if each < fence.number), reverse=True)
+    for path in (partials / name for name in (*(f"{key}.{number}" for number in before), key)):
+        if path.is_dir():
+            path.rename(mine)
+            break
+    return mine
+
+
 def numbers(folder: Path) -> list[int]:
     """Return the numbers that were claimed in a folder, in no order."""
     return [int(path.stem) for path in folder.glob("*.claim")]

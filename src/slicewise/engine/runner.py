@@ -1,6 +1,5 @@
 """Carry a plan out, one step after the other, and keep the record."""
 
-import fcntl
 import logging
 import shutil
 import time
@@ -29,6 +28,7 @@ from slicewise.engine.plan import Action, Decision, Planner, Request, Selection
 from slicewise.engine.receipt import FileChecksum, Receipt, Report, checksum_folder, product_digest
 from slicewise.engine.record import RunRecord, StepRecord, package_versions, utc_now
 from slicewise.engine.redirects import write_redirects
+from slicewise.engine.shelf import ShelfWorkspace
 from slicewise.engine.step import C, Context, Demand, Outcome, Step
 from slicewise.engine.workspace import Workspace
 
@@ -49,8 +49,7 @@ class Runner(Generic[C]):
     Attributes:
         confirm: answers a question with yes or no.
         observers: called for every step.
-        shelved: outputs stay on the shelf. Homes keep what they hold, and several runners may work in the
-            workspace at the same time, on this machine; nothing may move outputs home meanwhile.
+        workspace: in a `ShelfWorkspace` outputs stay on the shelf.
         done: the decisions on the steps so far; those that a later step needs have outputs.
     """
 
@@ -61,7 +60,6 @@ class Runner(Generic[C]):
     record: RunRecord
     confirm: Callable[[str], bool]
     observers: Observers = field(default_factory=lambda: Observers({"console": Console()}))
-    shelved: bool = False
     done: dict[str, Decision[C]] = field(default_factory=dict, init=False)
     _demand: Demand = field(default=Demand(), init=False)
 
@@ -84,14 +82,11 @@ class Runner(Generic[C]):
     @contextmanager
     def _turn(self, step: Step[C], selection: Selection) -> Iterator[None]:
         """Wait while another runner on the shelf makes the same output; then it is there, and reused."""
-        if not self.shelved or not step.homes:
+        if not isinstance(self.workspace, ShelfWorkspace) or not step.homes:
             yield
             return
         fingerprint = self._planner(selection).decide(step, self.done).identity.fingerprint
-        path = self.workspace.turn(step.name, fingerprint)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+        with self.workspace.turn(step.name, fingerprint):
             yield
 
     def _execute_step(self, step: Step[C], selection: Selection) -> Decision[C]:
@@ -297,7 +292,7 @@ class Runner(Generic[C]):
         if not step.homes:
             return decision
         output = self.workspace.find(step, decision.fingerprint)
-        if output is not None and not self.shelved:
+        if output is not None and not isinstance(self.workspace, ShelfWorkspace):
             self.workspace.install(step, output)
             output = self.workspace.find(step, decision.fingerprint)
             write_redirects(self.workspace.root, step.redirects)

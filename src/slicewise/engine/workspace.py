@@ -94,10 +94,6 @@ class Workspace:
     def shelf(self, step: str, fingerprint: str) -> Path:
         return self.state / "shelf" / step / fingerprint[:16]
 
-    def turn(self, step: str, fingerprint: str) -> Path:
-        """Return the lock of those who would make the same output at the same time."""
-        return self.state / "turns" / f"{step}-{fingerprint[:16]}"
-
     def service(self, step: str) -> Path:
         """Return the folder in which a service keeps its state."""
         return self.state / step

@@ -7,7 +7,6 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -154,7 +153,7 @@ class _Process:
 
 def _serve(number: int, size: int, device: str, path: str, work: bytes, failures: Connection) -> None:
     """Take part in a process of this machine, which ends with its parent."""
-    threading.Thread(target=end_with_parent, name="end-with-parent", daemon=True).start()
+    end_with_parent()
     if failure := take_part(number, size, device, _file_store(path, size), work):
         failures.send(failure)
         sys.exit(1)
