@@ -18,10 +18,13 @@ from tests.cluster.test_slurm import results, stop_in_the_midst
 from tests.conftest import Pipeline
 from tests.test_image_masks_run import pipeline_on
 
+from slicewise.cli.main import main
 from slicewise.cluster import ray_workers
 from slicewise.cluster.ray_workers import RayError, Share, fit
+from slicewise.config.compose import compose
 from slicewise.config.schema.cluster import JobResources
 from slicewise.core.files import read_json
+from slicewise.engine.receipt import Receipt
 
 UNTIL = ("--until", "train")
 SAVE_OFTEN = "runtime.checkpoint_seconds=1e-3"
@@ -78,6 +81,35 @@ def test_killed_workers_cost_their_jobs_and_the_bits_are_those_of_a_local_run(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", ["Ctrl-C", "cancel"])
+def test_a_stopped_run_ends_its_workers_and_goes_on_where_it_was(
+    how: str, ray_address: str, pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = pipeline_on(pictures, tmp_path / "work", *WORDS, "stages.train.epochs=10", SAVE_OFTEN)
+    last = run.workspace / ".slicewise/partial/train.train"
+
+    def stop() -> None:
+        wait_until(lambda: any(last.glob("*/checkpoint/last.pth")))
+        if how == "Ctrl-C":
+            os.kill(os.getpid(), signal.SIGINT)
+        else:
+            assert main(["cancel", "--workspace", str(run.workspace)]) == 0
+
+    stopping = during(stop)
+    assert on_ray(run, ray_address) == (130 if how == "Ctrl-C" else 1)
+    stopping.join(30)
+    assert not stopping.is_alive()
+    written = capfd.readouterr()
+    assert ("stopped" if how == "Ctrl-C" else "plan 1 was cancelled") in written.out + written.err
+    assert any(last.glob("*/checkpoint/last.pth"))
+    assert not run.workspace.joinpath("checkpoints").exists()
+    assert on_ray(run, ray_address) == 0
+    receipt = Receipt.read(next((run.workspace / "checkpoints").iterdir()))
+    assert receipt is not None
+    assert receipt.report.metrics["resumed_from"] is not None
+    assert not [*last.iterdir()], "what was given up leaves nothing"
+
+
 @pytest.mark.slow
 def test_two_workers_have_the_loss_curve_of_one_process(
     ray_address: str, pictures: Path, tmp_path: Path
@@ -115,6 +147,17 @@ def test_where_there_is_no_ray_the_error_names_the_way_out(
         patch.setattr(ray_workers, "find_spec", lambda name: None if name == "ray" else find_spec(name))
         assert on_ray(run, "auto") == 2
     assert "install slicewise[ray]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
+def test_an_address_without_ray_is_named_at_once(address: str, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    settings = compose([f"cluster.ray.address={address}"]).cluster
+    with (
+        pytest.raises(RayError, match=rf"cannot be reached at {address}: .* correct cluster\.ray\.address"),
+        ray_workers.connected(settings, tmp_path),
+    ):
+        pass
 
 
 def resources(cpus: int, gpus: int = 0, memory_mib: int = 1024) -> JobResources:

@@ -6,6 +6,7 @@ import pytest
 from tests.engine.conftest import Toy
 
 from slicewise.engine.clean import CleanResult, clean
+from slicewise.engine.receipt import Receipt
 from slicewise.engine.workspace import StoredStep
 
 
@@ -61,6 +62,17 @@ def test_unfinished_work_stays_unless_it_is_asked_for(stopped: Toy) -> None:
     assert left(stopped) == ["partial/join"]
     assert cleaned(stopped, unfinished=True).freed_bytes == found.unfinished["join"]
     assert left(stopped) == []
+
+
+def test_what_an_attempt_wrote_that_was_given_up_is_no_unfinished_work(toy: Toy) -> None:
+    toy.run()
+    receipt = Receipt.read(toy.root / "homes/join")
+    assert receipt is not None
+    stray = toy.workspace.partial("join", receipt.fingerprint).with_suffix(".1")
+    stray.mkdir(parents=True)
+    (stray / "text").write_text("late")
+    assert not cleaned(toy).unfinished
+    assert not stray.exists()
 
 
 def test_unfinished_work_for_other_settings_than_those_at_home_stays(toy: Toy) -> None:

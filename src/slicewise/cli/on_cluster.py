@@ -126,8 +126,13 @@ def run_on_ray(folder: PlanFolder, config: Config) -> None:
     from slicewise.cluster.on_ray import run_jobs
     from slicewise.cluster.ray_workers import connected
 
-    with connected(config.cluster, folder.workspace.root):
-        failed = run_jobs(folder, config)
+    try:
+        with connected(config.cluster, folder.workspace.root):
+            failed = run_jobs(folder, config)
+    except KeyboardInterrupt:
+        command = folder.plan.header.get("command", "the same command")
+        say(f"\nstopped; finished jobs and saved states are kept. To continue: {command}", "warn")
+        raise
     if failed:
         details = [line for group in read_plan_progress(folder).groups for line in group.details]
         raise SliceWiseError(

@@ -65,7 +65,10 @@ class RayWorkers:
 
         ended, _ = ray.wait([*self._tasks], timeout=_WAIT_SECONDS)
         if not ended and self._folder.has_ended and not all(map(self._is_done, self._tasks.values())):
-            raise CancelledError(f"plan {self._folder.number} was cancelled")
+            raise CancelledError(
+                f"plan {self._folder.number} was cancelled; finished jobs and saved states are kept, and the "
+                "same command continues from there"
+            )
         return [place for task in ended if (place := self._end(task)) is not None]
 
     def stop(self) -> None:

@@ -4,6 +4,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _OBJECTS_MIB: Final = 100
 """Of shared memory for what tasks return, which is little"""
+_CONNECT_SECONDS: Final = 10.0
 _LOCAL: Final = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # everything listens on 127.0.0.1, and nothing outside finds it
     "RAY_AUTH_MODE": "token",
@@ -71,6 +73,8 @@ def connected(settings: Cluster, folder: Path) -> Iterator[None]:
         handler = signal.getsignal(signal.SIGTERM)
         stack.callback(ray.shutdown)
         try:
+            if address:
+                _require_listener(address)
             with chdir(folder):
                 ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **started)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -81,6 +85,13 @@ def connected(settings: Cluster, folder: Path) -> Iterator[None]:
         finally:
             signal.signal(signal.SIGTERM, handler)  # ray.init sets one that ends the process
         yield
+
+
+def _require_listener(address: str) -> None:
+    """Raise OSError where nothing listens at an address with a port: Ray itself waits for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
 
 
 @cache

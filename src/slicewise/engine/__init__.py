@@ -5,6 +5,7 @@ plan       which steps a command line selects; for each one run, reuse or skip, 
 runner     carries a plan out, step by step
 receipt    what a finished output was made from, and the checksums of its files
 workspace  where outputs live: homes, the shelf of superseded ones, work in progress
+shelf      a workspace for several runs at a time, whose outputs stay on the shelf
 observers  called for every step: the console, trackers, those of other packages
 remote     finished outputs in a folder or a bucket: receipts, and files by content
 transfer   push an output to a remote workspace, pull one from there

@@ -83,7 +83,8 @@ def _unfinished_work(workspace: Workspace, steps: Sequence[HasHomes]) -> Iterato
             if output.folders.keys() == step.homes.keys()
         }
         if step.homes:  # a service leaves nothing to continue
-            yield from sorted({*(workspace.state / "partial" / step.name).glob("*")} - finished)
+            folders = (workspace.state / "partial" / step.name).glob("*")
+            yield from sorted(path for path in folders if path.with_suffix("") not in finished)  # .<token>
 
 
 def _empty(folder: Path, keep: Collection[Path]) -> int:

@@ -111,14 +111,14 @@ def take_over(folder: Path, **note: Any) -> Fence | None:
 
 
 def adopt(partials: Path, key: str, fence: Fence) -> Path:
-    """Take over the work of the attempt before this one, or of a local run.
+    """Take over the work of the attempt before this one, or of a local run, which began after all of these.
 
     Returns the folder for this attempt, which need not exist. What an earlier attempt still writes, if it
     wakes up, goes nowhere.
     """
     mine = partials / f"{key}.{fence.number}"
     before = sorted((each for each in numbers(fence.folder) if each < fence.number), reverse=True)
-    for path in (partials / name for name in (*(f"{key}.{number}" for number in before), key)):
+    for path in (partials / name for name in (key, *(f"{key}.{number}" for number in before))):
         if path.is_dir():
             path.rename(mine)
             break
