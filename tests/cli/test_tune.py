@@ -17,9 +17,10 @@ from tests.conftest import TINIEST, Pipeline
 from tests.fixtures.slurm import Slurm
 
 from slicewise.cli.main import main
+from slicewise.core.errors import WorkspaceError
 from slicewise.core.files import read_json
 from slicewise.workflow import slices
-from slicewise.workflow.tuning import Pruner
+from slicewise.workflow.tuning import STUDY_NAME, Pruner, StudySettings, TuningStudy, explained_storage
 
 SMALL = (
     *("recipes=binary", "data=shapes", "stages.train.epochs=2", "augmentation=none"),
@@ -270,6 +271,21 @@ def test_learning_rates_are_searched_together(tmp_path: Path, capsys: pytest.Cap
     assert "training.optimizer.lr=log(1e-5,1e-2)" in out
     assert "stages.joint.learning_rates.head" in out
     assert "stages.seg_warmup.learning_rates.head" not in out  # frozen there
+
+
+@pytest.mark.parametrize("damage", ["garbage", "folder"])
+def test_a_damaged_study_is_named_with_the_way_out(damage: str, tmp_path: Path) -> None:
+    path = tmp_path / STUDY_NAME
+    if damage == "garbage":
+        path.write_bytes(b"x" * 4096)
+    else:
+        path.mkdir()
+    settings = StudySettings(tmp_path, "search", (), seed=0, pruner="none", epochs=1)
+    with (
+        pytest.raises(WorkspaceError, match=rf"{path}: .* move it away .* reuses the trainings"),
+        explained_storage(tmp_path),
+    ):
+        TuningStudy(settings)
 
 
 def test_without_optuna_the_extra_is_named(

@@ -1,5 +1,6 @@
 """The MONAI bundle and the folder for the Hugging Face Hub, used with the programs that they are for."""
 
+import errno
 import json
 import os
 import shutil
@@ -15,12 +16,28 @@ import torch
 from huggingface_hub import ModelCard
 from tests.fixtures.small_model import TASKS
 
+from slicewise.core.errors import WorkspaceError
 from slicewise.exporting.huggingface import write_huggingface
 from slicewise.exporting.model_card import find_card
 from slicewise.exporting.monai_bundle import describe_network, write_monai
 from slicewise.exporting.publish import plan_upload
+from slicewise.exporting.replaced_folder import replaced
 from slicewise.inference.pipeline import Pipeline
 from slicewise.models.checkpoint import Checkpoint, save_checkpoint
+from slicewise.runtime.bundle import is_bundle
+
+
+def test_a_full_disk_is_that_of_the_output(tmp_path: Path) -> None:
+    """Even where an exporter hides the error, and names no file."""
+    folder = tmp_path / "bundle"
+    with (
+        pytest.raises(
+            WorkspaceError, match=rf"{folder} cannot be written: the disk is full .* with --output"
+        ),
+        replaced(folder, is_bundle, "a bundle"),
+    ):
+        raise RuntimeError("not serialised") from OSError(errno.ENOSPC, "No space left on device")
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.fixture

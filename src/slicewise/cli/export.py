@@ -105,7 +105,7 @@ def _require_format(name: str) -> None:
         FORMATS.require(name)
     except ValueError as error:
         is_path = Path(name).exists()
-        advice = "; name the checkpoint before --format" if is_path else ""
+        advice = "; name the checkpoint before --format" if is_path else f", {', '.join(DOORS.names())}"
         raise UsageError(f"--format: {error}{advice}") from error
 
 

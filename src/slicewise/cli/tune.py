@@ -45,6 +45,7 @@ from slicewise.workflow.tuning import (
     TrialResult,
     TrialRow,
     TuningStudy,
+    explained_storage,
     require_optuna,
 )
 
@@ -124,7 +125,8 @@ def execute(args: argparse.Namespace) -> int:
     if args.dry_run:
         _show_plan(tuning)
         return 0
-    with hold_workspace(args, tuning.workspace) as log_path:
+    home = tuning.workspace.home(OUT)
+    with hold_workspace(args, tuning.workspace) as log_path, explained_storage(home):
         try:
             with _place(tuning) as place:
                 default, study = _run_study(tuning, place)

@@ -5,7 +5,9 @@ that stage; no part of it opens a test case.
 """
 
 import logging
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from slicewise.config.search_space import Choice, Parameter
-from slicewise.core.errors import UsageError
+from slicewise.core.errors import UsageError, WorkspaceError
 from slicewise.core.hashing import digest
 from slicewise.engine.observers import Observer, StopRun
 
@@ -93,6 +95,27 @@ def require_optuna() -> None:
             "tune needs the package optuna: install slicewise[tune] (in a checkout: uv pip install -r "
             "requirements/tune.lock)"
         )
+
+
+@contextmanager
+def explained_storage(folder: Path) -> Iterator[None]:
+    """Name the file where the database of a study in a folder fails.
+
+    Raises:
+        WorkspaceError: it is damaged, or cannot be written.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error  # Optuna and SQLAlchemy raise errors of their own
+        while cause is not None and not isinstance(cause, sqlite3.Error):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        raise WorkspaceError(
+            f"{folder / STUDY_NAME}: {cause}; make room or change its permissions, or move it away if it is "
+            "damaged: the same command then reuses the trainings on the shelf"
+        ) from error
 
 
 class TuningStudy:
