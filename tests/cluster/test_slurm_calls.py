@@ -24,8 +24,9 @@ def test_calls_return_or_raise_ask_and_begin_again_where_they_are_requeued(
         question = calls.question(lambda number, value: number * value, default=None)
         log = tmp_path / "logs/calls.log"
         long = calls.start("long", time.sleep, 3, log=log)
-        wait_until(lambda: any(state == "RUNNING" for _, state, name in login.queue()))
-        login.run("scontrol", "requeue", login.queue()[0][0])
+        names = lambda: {name: task for task, state, name in login.queue() if state == "RUNNING"}  # noqa: E731
+        wait_until(lambda: any("-long-" in name for name in names()))
+        login.run("scontrol", "requeue", next(task for name, task in names().items() if "-long-" in name))
         assert calls.start("product", operator.mul, 6, 7, log=log).result(120) == 42
         assert calls.start("asks", question, 3, 0.5, log=log).result(120) == 1.5
         with pytest.raises(SlurmError, match="ValueError: factorial"):

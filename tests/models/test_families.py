@@ -77,3 +77,15 @@ def test_a_model_takes_a_step_and_predicts_as_its_program_does(architecture: str
         program = Program(exported, model.state_dict(), {"segmentation": 1, "classification": 1})
         outputs = program(targets.images, targets.presence)
         assert torch.allclose(outputs["segmentation"], logits["segmentation"], atol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [3, 4])
+@pytest.mark.parametrize("family", ["HRNet", "EfficientNet", "ResNet"])
+def test_an_encoder_that_is_cut_still_runs(family: str, depth: int) -> None:
+    """Its unused parts are removed, except those that others need for the size of a map."""
+    config = configured("unet", SMALLEST[family])
+    config = config.model_copy(update={"model": config.model.model_copy(update={"encoder_depth": depth})})
+    model = Learner(config.stages["joint"], config, None, 4).model.eval()
+    with torch.no_grad():
+        logits = model(torch.zeros(1, 4, 64, 64), torch.ones(1, 4))
+    assert logits["segmentation"].shape == (1, 1, 64, 64)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -28,6 +29,11 @@ def find_configs_dir() -> Path:
     for folder in candidates:
         if (folder / f"{CONFIG_NAME}.yaml").is_file():
             return folder.resolve()
+    if find_spec("hydra") is None:
+        raise ConfigError(
+            "this needs more than slicewise[runtime], which predicts with bundles of `slicewise export` alone: "
+            "name a folder with bundle.json, or pip install 'slicewise[pipeline]'"
+        )
     listed = " nor ".join(str(folder) for folder in candidates)
     raise ConfigError(
         f"no {CONFIG_NAME}.yaml in {listed}; run from the project's root or set SLICEWISE_CONFIGS"

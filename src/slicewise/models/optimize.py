@@ -43,11 +43,33 @@ def prune_unused_stages(encoder: nn.Module, image: Tensor) -> int:
         if node is not None and node not in nodes:
             nodes.add(node)
             pending += [before for before, _ in node.next_functions]
-    _remove_unused(encoder, executed, {node.variable for node in nodes if hasattr(node, "variable")})
+    _remove_unused(encoder, executed, {node.variable for node in nodes if hasattr(node, "variable")}, image)
     return int(maps[-1].shape[1])
 
 
-def _remove_unused(parent: nn.Module, executed: set[nn.Module], contributing: set[Any]) -> None:
+def _remove_unused(
+    encoder: nn.Module, executed: set[nn.Module], contributing: set[Any], image: Tensor
+) -> None:
+    """Remove what never ran, and ends of chains without contributing weights if the rest runs without them.
+
+    HRNet at depth 4 adds the outputs of such chains up, in the size that only the whole chain gives.
+    """
+    before = {module: dict(module._modules) for module in encoder.modules()}
+    _remove_children(encoder, executed, contributing)
+    training = encoder.training
+    try:
+        with torch.no_grad():
+            encoder.eval()(image)
+    except RuntimeError:
+        for module, children in before.items():
+            module._modules.clear()
+            module._modules.update(children)
+        _remove_children(encoder, executed, set())
+    finally:
+        encoder.train(training)
+
+
+def _remove_children(parent: nn.Module, executed: set[nn.Module], contributing: set[Any]) -> None:
     """Remove children that never ran, and ends of chains without contributing weights (if any are known)."""
     for name, child in list(parent.named_children()):
         if isinstance(child, nn.Identity):  # HRNet finds the others by their place beside it
@@ -57,7 +79,7 @@ def _remove_unused(parent: nn.Module, executed: set[nn.Module], contributing: se
         if executed.isdisjoint(child.modules()) or (idle and isinstance(parent, nn.Sequential)):
             delattr(parent, name)
         else:
-            _remove_unused(child, executed, contributing)
+            _remove_children(child, executed, contributing)
 
 
 class Fp32Conv2d(nn.Conv2d):
