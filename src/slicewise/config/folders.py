@@ -31,7 +31,7 @@ def find_configs_dir() -> Path:
             return folder.resolve()
     if find_spec("hydra") is None:
         raise ConfigError(
-            "this needs more than slicewise[runtime], which predicts with bundles of `slicewise export` only; "
+            "this needs more than slicewise[runtime], which predicts with exported bundles only; "
             "name a folder with bundle.json, or pip install 'slicewise[pipeline]'"
         )
     listed = " nor ".join(str(folder) for folder in candidates)
