@@ -17,6 +17,11 @@ from slicewise.engine.workspace import Workspace
 SETTINGS = compose(["cluster.train.cpus=1", "cluster.train.memory_mib=0"]).cluster
 
 
+def running(login: Slurm, part: str) -> list[str]:
+    """Return the running tasks with this part in their name; those of other tests may end meanwhile."""
+    return [task for task, state, name in login.queue() if state == "RUNNING" and part in name]
+
+
 def test_calls_return_or_raise_ask_and_begin_again_where_they_are_requeued(
     login: Slurm, tmp_path: Path
 ) -> None:
@@ -24,9 +29,8 @@ def test_calls_return_or_raise_ask_and_begin_again_where_they_are_requeued(
         question = calls.question(lambda number, value: number * value, default=None)
         log = tmp_path / "logs/calls.log"
         long = calls.start("long", time.sleep, 3, log=log)
-        names = lambda: {name: task for task, state, name in login.queue() if state == "RUNNING"}  # noqa: E731
-        wait_until(lambda: any("-long-" in name for name in names()))
-        login.run("scontrol", "requeue", next(task for name, task in names().items() if "-long-" in name))
+        wait_until(lambda: bool(running(login, "-long-")))
+        login.run("scontrol", "requeue", running(login, "-long-")[0])
         assert calls.start("product", operator.mul, 6, 7, log=log).result(120) == 42
         assert calls.start("asks", question, 3, 0.5, log=log).result(120) == 1.5
         with pytest.raises(SlurmError, match="ValueError: factorial"):
