@@ -117,6 +117,7 @@ def test_waiting_says_what_for_since_when_and_the_place() -> None:
         (422, {"detail": "a.png is cut"}, {}, "a.png is cut"),
         (503, {"detail": "no more (serving.max_waiting); wait"}, {}, "No more; wait"),
         (503, {"detail": "it is full."}, {"retry-after": "9"}, "It is full. Try again in 9 seconds."),
+        (503, {"detail": "4 wait; send it again in 4 s"}, {"retry-after": "4"}, "4 wait. Try again in 4 s"),
         (500, [], {}, "status 500"),
     ],
 )

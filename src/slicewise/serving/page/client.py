@@ -118,5 +118,5 @@ def describe_problem(response: httpx.Response) -> str:
         return f"The API returned status {response.status_code}; see its log."
     reason = wording.sentence(problem["detail"])
     if response.status_code == _FULL and (seconds := response.headers.get("retry-after")):
-        reason += f" Try again in {seconds} seconds."
+        reason = reason.partition("; send")[0].removesuffix(".") + f". Try again in {seconds} seconds."
     return reason
