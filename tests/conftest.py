@@ -4,6 +4,7 @@ import fcntl
 import os
 import shutil
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,13 @@ def reevaluated(trained: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> 
         assert copy.run("--until", "evaluate") == 0
     assert copy.ran() == ["evaluate"]
     return Reevaluated(copy, openings)
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed() -> None:
+    """Draw the same numbers in each test, whichever tests came before it."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

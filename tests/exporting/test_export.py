@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from tests.fixtures.processors import needs_avx2
 from tests.fixtures.small_model import MODEL, SIDE
 
 from slicewise.cli.main import main
@@ -152,6 +153,13 @@ def test_an_export_that_predicts_otherwise_is_refused_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_graph_that_cannot_run_is_an_error_with_a_way_out(bundle: Path) -> None:
+    images, presence = np.zeros((1, 1, SIDE, SIDE), np.float32), np.ones((1, 1), np.float32)
+    with pytest.raises(CheckpointError, match=r"cannot run the graph here .*; take another backend"):
+        Onnx(bundle / "model.onnx")(images, presence)
+
+
+@needs_avx2
 def test_torchscript_and_openvino_agree_too(model: Path, tmp_path: Path, picture_path: Path) -> None:
     bundle = read_bundle(exported(model, tmp_path / "bundle", "torchscript", "openvino"))
     assert all(each.parity["passed"] for each in bundle.graphs.values())

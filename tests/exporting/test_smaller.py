@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.conftest import TINIEST, Pipeline
+from tests.fixtures.processors import needs_avx2
 
 from slicewise.cli.main import main
 from slicewise.exporting.folder import export as export_bundle
@@ -69,7 +70,7 @@ def test_a_pruned_model_with_int8_is_a_checkpoint_and_a_bundle_that_predict_the_
     assert "best_model.pth` here" in (folder / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["onnx", "openvino"])
+@pytest.mark.parametrize("name", ["onnx", pytest.param("openvino", marks=needs_avx2)])
 def test_int8_is_kept_or_leaves_nothing(workspace: Path, tmp_path: Path, name: str) -> None:
     path = workspace / "checkpoints/multitask_joint/best_model.pth"
     pipeline = Predictor.load(path, backend="torch", device="cpu")

@@ -50,12 +50,15 @@ class Onnx:
 
     def __call__(self, images: Floats, presence: Floats) -> Mapping[str, Floats]:
         """Return the outputs by name."""
-        results = self._session.run(self._names, {"images": images, "presence": presence})
+        try:
+            results = self._session.run(self._names, {"images": images, "presence": presence})
+        except Exception as error:  # it raises many kinds of its own
+            raise _not_run("onnxruntime", error) from error
         return dict(zip(self._names, results, strict=True))
 
 
 class OpenVino:
-    """A graph of OpenVINO on the CPU, in fp32.
+    """A graph of OpenVINO on the CPU, in fp32; without AVX2 it cannot enlarge by nearest neighbours.
 
     Raises:
         UsageError: OpenVINO is not installed.
@@ -75,7 +78,10 @@ class OpenVino:
 
     def __call__(self, images: Floats, presence: Floats) -> Mapping[str, Floats]:
         """Return the outputs by name."""
-        results = self._compiled({"images": images, "presence": presence})
+        try:
+            results = self._compiled({"images": images, "presence": presence})
+        except RuntimeError as error:
+            raise _not_run("OpenVINO", error) from error
         return {name: results[place] for place, name in enumerate(self._names)}
 
 
@@ -91,3 +97,7 @@ def _package(runner: str) -> Any:
 
 def _unreadable(path: Path, program: str, error: Exception) -> CheckpointError:
     return CheckpointError(f"{path} is not read by {program} ({error!s:.200}); export it again")
+
+
+def _not_run(program: str, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{program} cannot run the graph here ({error!s:.300}); take another backend")
