@@ -100,4 +100,5 @@ def _unreadable(path: Path, program: str, error: Exception) -> CheckpointError:
 
 
 def _not_run(program: str, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{program} cannot run the graph here ({error!s:.300}); take another backend")
+    reason = " ".join(str(error).split())[:300]
+    return CheckpointError(f"{program} cannot run the graph here ({reason}); take another backend")
