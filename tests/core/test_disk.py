@@ -45,9 +45,19 @@ def test_each_kind_has_its_word(number: int, word: str, tmp_path: Path) -> None:
     assert "run the same command again" in message
 
 
+def test_a_link_to_nothing_is_explained(tmp_path: Path) -> None:
+    """Such as one to a disk that is not mounted; `mkdir` says only that the name exists."""
+    (tmp_path / "workspace").symlink_to(tmp_path / "disk" / "workspace")
+    with pytest.raises(FileExistsError) as caught:
+        (tmp_path / "workspace").mkdir(exist_ok=True)
+    message = str(explain_disk_error(caught.value, tmp_path))
+    assert f"{tmp_path / 'workspace'} cannot be written: it is a link to what does not exist" in message
+
+
 def test_other_errors_are_left_alone(tmp_path: Path) -> None:
     assert explain_disk_error(FileNotFoundError(errno.ENOENT, "x", "y"), tmp_path) is None
     assert explain_disk_error(ValueError("no space left"), tmp_path) is None
+    assert explain_disk_error(FileExistsError(errno.EEXIST, "x", str(tmp_path)), tmp_path) is None
 
 
 def test_a_name_survives_the_way_back_from_a_worker(tmp_path: Path) -> None:

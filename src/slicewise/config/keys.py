@@ -125,6 +125,11 @@ def similar_keys(key: str) -> list[str]:
 
 def _similar(key: str) -> list[str]:
     parent, _, name = key.rpartition(".")
+    if not parent:
+        names = {known: known.rpartition(".")[2] for known in known_keys()}
+        match = closest_match(name, names.values())
+        close = [known for known in names if names[known] == match]
+        return close + [known for known in names if known not in close and name in names[known].split("_")]
     siblings = {
         known.rpartition(".")[2]: known for known in known_keys() if known.rpartition(".")[0] == parent
     }
@@ -132,11 +137,8 @@ def _similar(key: str) -> list[str]:
         return [siblings[match]]
     if parent in known_keys():
         return [known for known in known_keys() if known.endswith(f".{name}")]
-    if parent:
-        match = closest_match(key, known_keys())
-        return [match] if match else []
-    match = closest_match(name, {known.rpartition(".")[2] for known in known_keys()})
-    return [known for known in known_keys() if known.rpartition(".")[2] == match]
+    match = closest_match(key, known_keys())
+    return [match] if match else []
 
 
 def closest_match(word: str, known: Collection[str]) -> str | None:

@@ -26,6 +26,7 @@ _MISPLACED: Final = {
     errno.ENOTDIR: "a file lies where a folder would have to be",
     errno.EISDIR: "a folder lies where a file would have to be",
     errno.ENAMETOOLONG: "the name is too long for its disk",
+    errno.EEXIST: "it is a link to what does not exist",
 }
 
 
@@ -39,7 +40,13 @@ def set_filename(error: BaseException, path: Path) -> None:
 def find_disk_error(error: BaseException) -> OSError | None:
     """Return the OSError behind `error` that is about the disk or a path, if there is one."""
     errors = (link for link in _chain(error) if isinstance(link, OSError))
-    return next((link for link in errors if link.errno in {*_FULL, *_REFUSED, *_MISPLACED}), None)
+    return next(filter(_is_about_the_disk, errors), None)
+
+
+def _is_about_the_disk(error: OSError) -> bool:
+    if error.errno == errno.EEXIST:  # `mkdir` accepts a folder that exists
+        return isinstance(error.filename, str) and not Path(error.filename).exists()
+    return error.errno in {*_FULL, *_REFUSED, *_MISPLACED}
 
 
 def is_disk_full(error: OSError) -> bool:
