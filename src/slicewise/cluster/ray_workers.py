@@ -91,7 +91,7 @@ def _require_listener(address: str) -> None:
     """Raise OSError where nothing listens at an address with a port: Ray itself waits for minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
 
 
 @cache
