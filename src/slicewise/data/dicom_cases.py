@@ -192,6 +192,7 @@ def _case(
         group=safe,
         stacks=tuple(series.stack for series in chosen),
         used=tuple(lines),
+        # Not strict: the lines begin with one for each chosen series, and others follow.
         certain=tuple(line for series, line in zip(chosen, lines, strict=False) if series.guess.is_named),
     )
 

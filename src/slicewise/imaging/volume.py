@@ -254,6 +254,6 @@ def array_orientation(shape: tuple[int, ...], spacing: Sequence[float]) -> Orien
     header = nifti_fields.blank(348, np.dtype(np.uint8), (cols, rows, slices))
     header["sform_code"], header["quatern_d"] = 2, 1  # half a turn about the slices' axis
     header["pixdim"][1:4] = col_mm, row_mm, slice_mm
-    for row, name in zip(affine, ("srow_x", "srow_y", "srow_z"), strict=False):
+    for row, name in zip(affine[:3], ("srow_x", "srow_y", "srow_z"), strict=True):
         header[name] = row
     return Orientation(tuple(map(tuple, affine.tolist())), (cols, rows, slices), header.tobytes())

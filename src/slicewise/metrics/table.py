@@ -311,6 +311,7 @@ def mask_scores(
             defined = np.isfinite(values).sum(axis=0)
             mean = confusion.ratio(np.nansum(values, axis=0), defined)
             columns[metric.name] = mean if cells is None or not metric.of_cells else metric.of_cells(cells)
+        # Not strict: one class alone has values and no name.
         columns |= {f"{metric.name}_{name}": own for name, own in zip(classes.several, values, strict=False)}
     return [
         {name: float(value[place]) if np.isfinite(value[place]) else None for name, value in columns.items()}

@@ -36,7 +36,7 @@ def draw_comparison(
     heights = [0.9 + height * len({row.variant for row in own if not row.minus}) for own in panels.values()]
     with drawing(path, (8.8, 0.7 + sum(heights)), title, synthetic=synthetic) as figure:
         grid = figure.subplots(max(1, len(panels)), 1, squeeze=False, height_ratios=heights or [1])[:, 0]
-        for axes, own in zip(grid, panels.values(), strict=False):
+        for axes, own in zip(grid, panels.values(), strict=False):  # without panels there is one empty grid
             _draw_panel(axes, own, scores)
 
 

@@ -180,7 +180,7 @@ def place_foci(
     side = 0.0 if butterfly or len(centres) == 2 else float(np.sign(tissue.lateral[first]))
     return tuple(
         Focus((float(c[0]), float(c[1]), float(c[2])), _ellipsoid(rng), float(size), side)
-        for c, size in zip(centres, (radius, radius * 0.62), strict=False)
+        for c, size in zip(centres, (radius, radius * 0.62), strict=False)  # there may be one focus alone
     )
 
 
