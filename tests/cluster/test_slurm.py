@@ -34,14 +34,21 @@ def job_of(workspace: Path, name: str) -> tuple[Path, Path]:
     return leases_of(folder, Job(name, name)), folder.logs / f"{name}-0.log"
 
 
-def stop_in_the_midst(workspace: Path, name: str) -> psutil.Process:
-    """Suspend the program of a training once it has saved."""
-    leases, _ = job_of(workspace, name)
-    partial = workspace / ".slicewise/partial" / name
-    wait_until(lambda: bool([*partial.glob("*.1/checkpoint/last.pth")]))
-    program = psutil.Process(read_json(leases / "1.claim")["pid"])
-    program.suspend()
-    return program
+def stop_in_the_midst(workspace: Path, *names: str) -> list[psutil.Process]:
+    """Suspend the program of each training as soon as it has saved: another one may begin much later."""
+    programs: dict[str, psutil.Process] = {}
+
+    def stop() -> bool:
+        for name in names:
+            saved = (workspace / ".slicewise/partial" / name).glob("*.1/checkpoint/last.pth")
+            if name not in programs and any(saved):
+                leases, _ = job_of(workspace, name)
+                programs[name] = psutil.Process(read_json(leases / "1.claim")["pid"])
+                programs[name].suspend()
+        return len(programs) == len(names)
+
+    wait_until(stop)
+    return [programs[name] for name in names]
 
 
 def first_claim(workspace: Path, name: str) -> dict[str, Any]:
@@ -85,8 +92,7 @@ def test_disturbed_jobs_of_folds_have_the_bits_of_a_local_run(
     assert "Slurm says of waiting tasks: JobHeldUser" in out
 
     login.run("scontrol", "release", *{task.partition("_")[0] for task, _, _ in login.queue()})
-    first = stop_in_the_midst(remote.workspace, "fold1.train.train")
-    second = stop_in_the_midst(remote.workspace, "fold2.train.train")
+    first, second = stop_in_the_midst(remote.workspace, "fold1.train.train", "fold2.train.train")
     reach_time_limit(login, remote.workspace, "fold2.train.train")
     second.resume()
     logs = job_of(remote.workspace, "fold1.evaluate")[1].parent

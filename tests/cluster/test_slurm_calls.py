@@ -26,13 +26,13 @@ def test_calls_return_or_raise_ask_and_begin_again_where_they_are_requeued(
     login: Slurm, tmp_path: Path
 ) -> None:
     with slurm_calls(Workspace(tmp_path), SETTINGS) as calls:
-        question = calls.question(lambda number, value: number * value, default=None)
+        callback = calls.callback(lambda number, value: number * value, default=None)
         log = tmp_path / "logs/calls.log"
         long = calls.start("long", time.sleep, 3, log=log)
         wait_until(lambda: bool(running(login, "-long-")))
         login.run("scontrol", "requeue", running(login, "-long-")[0])
         assert calls.start("product", operator.mul, 6, 7, log=log).result(120) == 42
-        assert calls.start("asks", question, 3, 0.5, log=log).result(120) == 1.5
+        assert calls.start("asks", callback, 3, 0.5, log=log).result(120) == 1.5
         with pytest.raises(SlurmError, match="ValueError: factorial"):
             calls.start("fails", math.factorial, -1, log=log).result(120)
         assert long.result(120) is None

@@ -145,6 +145,21 @@ def test_the_choice_is_told_once_and_not_measured_again_at_once(
     assert capsys.readouterr().out.count("training: 1 thread (measured speed: ") == 1
 
 
+def test_a_setting_that_cannot_be_measured_on_busy_cores_has_no_speed(
+    open_choice: list[tuple[ThreadSetting, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rates = {ONE: 2.0, ThreadSetting(2, True): 1.0, ThreadSetting(2): 0.0}
+    monkeypatch.setattr(threads, "measure_rates", lambda *_: rates)
+    with tuned_threads(0, "training", "cpu"):
+        pass
+    assert (
+        "training: 1 thread (measured speed: 1 thread 1.00, 2 threads sleeping 0.50; "
+        "not on busy cores: 2 threads spinning)"
+    ) in capsys.readouterr().out
+
+
 def test_an_epoch_that_is_taken_up_keeps_its_number(open_choice: list[tuple[ThreadSetting, ...]]) -> None:
     with Threads(0, "training") as used:
         used.choose(number=2)

@@ -11,7 +11,7 @@ from slicewise.core.console import say
 from slicewise.core.disk import expand_user
 from slicewise.core.errors import UsageError
 from slicewise.engine.workspace import Workspace
-from slicewise.exporting.doors import DOORS
+from slicewise.exporting.folder_formats import FOLDER_FORMATS
 from slicewise.exporting.formats import FORMATS
 from slicewise.runtime.bundle import EXPORTS
 from slicewise.workflow.slices import stored_cases, workspace_of
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = "a checkpoint, or a stage of the workspace such as joint (default: the one evaluated last)"
     parser.add_argument("model", nargs="?", metavar="CHECKPOINT|STAGE", help=what)
     add_workspace_option(parser)
-    formats = f"one or more of {', '.join([*FORMATS.names(), *DOORS.names()])} (default: onnx)"
+    formats = f"one or more of {', '.join([*FORMATS.names(), *FOLDER_FORMATS.names()])} (default: onnx)"
     parser.add_argument("--format", nargs="+", action="extend", metavar="NAME", help=formats)
     output = f"folder of the bundle (default: {EXPORTS}/ and the stage, in the workspace)"
     parser.add_argument("--output", type=Path, metavar="DIR", help=output)
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    from slicewise.exporting.doors import write_door
+    from slicewise.exporting.folder_formats import write_folder
     from slicewise.models.checkpoint import load_checkpoint
 
     formats = list(dict.fromkeys(args.format or ["onnx"]))
@@ -52,14 +52,14 @@ def execute(args: argparse.Namespace) -> int:
     name = checkpoint.absolute().parent.name
     home = workspace_of(checkpoint).root / EXPORTS / (f"{name}_{recipe.name}" if recipe else name)
     folder = expand_user(args.output) if args.output else home
-    graphs = [name for name in formats if name not in DOORS]
+    graphs = [name for name in formats if name not in FOLDER_FORMATS]
     if graphs or recipe:
         _export_graphs(args, checkpoint, graphs, folder, recipe, limits)
     checkpoint = folder / _NAME if recipe else checkpoint
-    for name in (name for name in formats if name in DOORS):
+    for name in (name for name in formats if name in FOLDER_FORMATS):
         alone = args.output is not None and len(formats) == 1
         place = folder if alone else folder.with_name(f"{folder.name}_{name}")
-        write_door(name, checkpoint, load_checkpoint(checkpoint), place)
+        write_folder(name, checkpoint, load_checkpoint(checkpoint), place)
         say(f"{place}: {name}", "good")
     return 0
 
@@ -99,13 +99,15 @@ def _export_graphs(
 
 
 def _require_format(name: str) -> None:
-    if name in DOORS:
+    if name in FOLDER_FORMATS:
         return
     try:
         FORMATS.require(name)
     except ValueError as error:
         is_path = Path(name).exists()
-        advice = "; name the checkpoint before --format" if is_path else f", {', '.join(DOORS.names())}"
+        advice = (
+            "; name the checkpoint before --format" if is_path else f", {', '.join(FOLDER_FORMATS.names())}"
+        )
         raise UsageError(f"--format: {error}{advice}") from error
 
 

@@ -249,7 +249,7 @@ def slurm_trials(config: Config, workspace: Workspace, num_jobs: int) -> Iterato
             return waiters.submit(_await_slurm, call)
 
         def judges(settings: StudySettings) -> Callable[[int], Callable[[int, float], bool]]:
-            return lambda number: calls.question(Judge(settings, number), default=False)
+            return lambda number: calls.callback(Judge(settings, number), default=False)
 
         yield TrialPlace(submit, judges)
 

@@ -2,7 +2,7 @@
 
     .slicewise/cluster/calls/<call>/call            the function and its arguments; the job has the SHA-256
     .slicewise/cluster/calls/<call>/result          what it returned, or the error that it raised
-    .slicewise/cluster/calls/<question>/<n>.request   what a job asks this process, and `<n>.answer`
+    .slicewise/cluster/calls/<callback>/<n>.request   a value of a job for this process, and `<n>.response`
 
 Inside a job runs `python -m slicewise.cluster.slurm_calls FOLDER SHA-256`. These files decide, and the queue
 only says whether a job waits or runs.
@@ -38,25 +38,28 @@ from slicewise.engine.workspace import Workspace
 _STOPPED: Final = 75
 _POLL_SECONDS: Final = 0.5
 _QUEUE_SECONDS: Final = 5.0
-_ANSWER_SECONDS: Final = 60.0
-"""After which a job goes on without an answer: the process that waited for it may have ended."""
+_RESPONSE_SECONDS: Final = 60.0
+"""After which a job goes on without a response: the process that waited for it may have ended."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """Asks the process that waits for the job; picklable. `default` is the answer where there is none."""
+class Callback:
+    """Calls a function of the process that waits for the job; picklable.
+
+    It returns `default` where there is no response.
+    """
 
     folder: Path
     default: Any
 
     def __call__(self, number: int, value: Any) -> Any:
         write_json(self.folder / f"{number}.request", value)
-        answer, deadline = self.folder / f"{number}.answer", time.monotonic() + _ANSWER_SECONDS
-        while not answer.is_file():
+        response, deadline = self.folder / f"{number}.response", time.monotonic() + _RESPONSE_SECONDS
+        while not response.is_file():
             if time.monotonic() > deadline:
                 return self.default
             time.sleep(_POLL_SECONDS)
-        return read_json(answer)
+        return read_json(response)
 
 
 @dataclass
@@ -75,14 +78,14 @@ class SlurmCalls:
     cluster: Cluster
     source: Path
     _calls: list[_Call] = field(default_factory=list)
-    _answers: dict[Path, Callable[[int, Any], Any]] = field(default_factory=dict)
+    _callbacks: dict[Path, Callable[[int, Any], Any]] = field(default_factory=dict)
     _queue_at: float = 0.0
 
-    def question(self, answer: Callable[[int, Any], Any], default: Any) -> Question:
-        """Return what a call may ask, answered here."""
-        folder = self._new_folder("question")
-        self._answers[folder] = answer
-        return Question(folder, default)
+    def callback(self, function: Callable[[int, Any], Any], default: Any) -> Callback:
+        """Return what a job calls to run `function` in this process."""
+        folder = self._new_folder("callback")
+        self._callbacks[folder] = function
+        return Callback(folder, default)
 
     def start(self, name: str, function: Callable[..., Any], *arguments: Any, log: Path) -> Future[Any]:
         """Submit a call.
@@ -114,9 +117,9 @@ class SlurmCalls:
                 call.future.set_exception(SlurmError(f"{call.name} was cancelled"))
 
     def poll(self) -> None:
-        """Answer questions, and complete the futures of calls that have ended or that no queue has."""
+        """Run callbacks, and complete the futures of calls that have ended or that no queue has."""
         running = [call for call in self._calls if not call.future.done()]
-        self._answer_all()
+        self._run_callbacks()
         for call in running:
             _complete(call)
         if time.monotonic() - self._queue_at > _QUEUE_SECONDS:
@@ -135,11 +138,11 @@ class SlurmCalls:
         folder.mkdir(parents=True)
         return folder
 
-    def _answer_all(self) -> None:
-        for folder, answer in [*self._answers.items()]:
+    def _run_callbacks(self) -> None:
+        for folder, function in [*self._callbacks.items()]:
             for path in folder.glob("*.request"):
-                if not path.with_suffix(".answer").exists():
-                    write_json(path.with_suffix(".answer"), answer(int(path.stem), read_json(path)))
+                if not path.with_suffix(".response").exists():
+                    write_json(path.with_suffix(".response"), function(int(path.stem), read_json(path)))
 
 
 @contextmanager

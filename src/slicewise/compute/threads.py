@@ -170,6 +170,13 @@ def select_setting(current: ThreadSetting, rates: Mapping[ThreadSetting, float])
     return fastest if rates[fastest] > _MIN_GAIN * rates.get(current, 0.0) else current
 
 
+def _describe_rates(rates: Mapping[ThreadSetting, float]) -> str:
+    best = max(rates.values())
+    shares = ", ".join(f"{option} {rate / best:.2f}" for option, rate in rates.items() if rate)
+    excluded = ", ".join(str(option) for option, rate in rates.items() if not rate)
+    return f"measured speed: {shares}{f'; not on busy cores: {excluded}' if excluded else ''}"
+
+
 def can_set_wait_policy(environment: Mapping[str, str] = os.environ) -> bool:
     """Return whether threads can be made to sleep: with libgomp, unless the user has set the policy."""
     return not any(environment.get(name) for name in _WAIT_VARIABLES) and _gomp_parallel() is not None
@@ -290,9 +297,7 @@ class Threads:
         self._next_measurement = ended + (ended - started) / _SHARE
         if len(rates) == 1 or not (is_first or self.setting != before):
             return None
-        best = max(rates.values())
-        shares = ", ".join(f"{option} {rate / best:.2f}" for option, rate in rates.items())
-        line = f"{self._label}: {self.setting} (measured speed: {shares})"
+        line = f"{self._label}: {self.setting} ({_describe_rates(rates)})"
         log.info(line)
         return line
 

@@ -3,7 +3,7 @@
 - `formats`: the formats by name; other packages add theirs as `slicewise.formats`.
 - `graph`: the module that is exported: the model with what can be a graph of its post-processing.
 - `onnx`, `openvino`, `torchscript`: its writers.
-- `doors`: folders of other programs' form: `huggingface`, `monai_bundle`, with their `model_card`.
+- `folder_formats`: formats that are folders: `huggingface`, `monai_bundle`, with their `model_card`.
 - `publish`: such a folder on the Hugging Face Hub.
 - `int8`: graphs in 8-bit integers.
 - `folder`: the folder of a bundle, written as a whole or not at all.

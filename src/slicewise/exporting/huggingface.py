@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from slicewise.core.files import write_text
-from slicewise.exporting.doors import Door
+from slicewise.exporting.folder_formats import FolderFormat
 from slicewise.exporting.model_card import write_card
 from slicewise.inference.operating_points import CALIBRATION_NAME, find_calibration
 from slicewise.models.checkpoint import Checkpoint, save_checkpoint
@@ -75,4 +75,4 @@ def write_model(path: Path, checkpoint: Checkpoint, folder: Path) -> None:
         write_text(folder / CALIBRATION_NAME, calibration.read_text(encoding="utf-8"))
 
 
-HUGGINGFACE: Final = Door(write_huggingface, CONFIG_NAME)
+HUGGINGFACE: Final = FolderFormat(write_huggingface, CONFIG_NAME)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from slicewise import __version__
 from slicewise.core.files import write_json, write_text
 from slicewise.domain.labels import MODALITIES, NOTICE, SYNTHETIC_WARNING
-from slicewise.exporting.doors import Door
+from slicewise.exporting.folder_formats import FolderFormat
 from slicewise.exporting.graph import ExportedGraph
 from slicewise.exporting.huggingface import write_model
 from slicewise.exporting.model_card import describe_licence, write_card
@@ -213,4 +213,4 @@ def _channels(names: tuple[str, ...]) -> dict[str, Any]:
     return {"num_channels": len(names), "channel_def": channels, "value_range": [0, 1]}
 
 
-MONAI: Final = Door(write_monai, "configs/metadata.json")
+MONAI: Final = FolderFormat(write_monai, "configs/metadata.json")

@@ -125,7 +125,7 @@ def rehearse_stage(
 ) -> tuple[Pace, Checkpoint]:
     """Return how long the parts of a stage take here, and a checkpoint of it to start the next stage from.
 
-    It trains one epoch of the configuration in `out_dir`; the arguments and errors are those of
+    It trains the first two epochs of the configuration in `out_dir`; the arguments and errors are those of
     `train_stage`.
     """
     shared = shared_config(config)

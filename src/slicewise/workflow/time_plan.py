@@ -1,8 +1,8 @@
 """Training for a given time: how long the parts of a run take here, and the epochs and batches that fit.
 
-A short epoch of each stage is measured, and the prediction of a validation case; what the run has used by
-then is known. The plan is an output like others: a run that is repeated or resumed keeps it, wherever it is
-measured faster, and so gives the same bits.
+Two short epochs of each stage are trained, of which the second is measured, and validation cases are
+predicted; what the run has used by then is known. The plan is an output like others: a run that is repeated
+or resumed keeps it, wherever it is measured faster, and so gives the same bits.
 """
 
 import tempfile
@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 STEP: Final = "time_plan"
 STAGES_NAME: Final = "stages.json"
 FORECAST_NAME: Final = "forecast.json"
-_REHEARSED_BATCHES: Final = 24
-_WARMUP_BATCHES: Final = 4
-"""Before them, in an epoch that does not count"""
+_REHEARSED_BATCHES: Final = 16
+"""Of each of the two short epochs of a stage"""
 _LEAST_BATCHES: Final = 10
 """Of a stage; with fewer, batch norms have statistics of hardly anything"""
 _LARGEST_SCALE: Final = 10_000.0
@@ -118,13 +117,13 @@ def _rehearse(context: Context[Config]) -> "tuple[dict[str, Pace], dict[str, Sta
     paces: dict[str, Pace] = {}
     usual: dict[str, StagePlan] = {}
     checkpoints: dict[str | None, Checkpoint | None] = {None: None}
-    names = [*config.stages]
-    for number, name in enumerate([names[0], *names]):  # the first one warms up
-        start, wanted = checkpoints[config.stages[name].starts_from], None if number else _WARMUP_BATCHES
+    for name, stage in config.stages.items():
         with tempfile.TemporaryDirectory(dir=context.partial) as folder:
-            rehearsed = rehearse(name, config, train_set, val_set, start, Path(folder), batches=wanted)
+            rehearsed = rehearse(
+                name, config, train_set, val_set, checkpoints[stage.starts_from], Path(folder)
+            )
         paces[name], usual[name], last = rehearsed
-        checkpoints[name] = last if number else None
+        checkpoints[name] = last
     return paces, usual, last
 
 
@@ -136,19 +135,15 @@ def rehearse(
     start: "Checkpoint | None",
     folder: Path,
     teacher: "Checkpoint | None" = None,
-    batches: int | None = None,
 ) -> "tuple[Pace, StagePlan, Checkpoint]":
-    """Return the pace of a stage from a short epoch in `folder`, its configured size, and its checkpoint.
-
-    `batches` are those of the short epoch; by default enough for a steady pace.
-    """
+    """Return the pace of a stage from short epochs in `folder`, its configured size, and its checkpoint."""
     from slicewise.training.stage import rehearse_stage
     from slicewise.training.trainer import make_loader
 
     stage = config.stages[name]
     plan = StagePlan(stage.epochs, len(make_loader(name, config, train_set)))
     short = stage.model_copy(
-        update={"epochs": 1, "iterations_per_epoch": min(batches or _REHEARSED_BATCHES, plan.batches)}
+        update={"epochs": 2, "iterations_per_epoch": min(_REHEARSED_BATCHES, plan.batches)}
     )
     rehearsed = config.model_copy(update={"stages": {**config.stages, name: short}})
     pace, checkpoint = rehearse_stage(name, rehearsed, train_set, val_set, folder, start, teacher)
