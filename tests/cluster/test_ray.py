@@ -66,7 +66,8 @@ def test_killed_workers_cost_their_jobs_and_the_bits_are_those_of_a_local_run(
 
     def disturb() -> None:
         kill_a_bundle(remote.workspace)
-        stop_in_the_midst(remote.workspace, "train.train").kill()
+        [training] = stop_in_the_midst(remote.workspace, "train.train")
+        training.kill()
 
     disturbing = during(disturb)
     assert on_ray(remote, ray_address, "--until", "evaluate") == 0
