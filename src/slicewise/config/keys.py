@@ -127,8 +127,9 @@ def _similar(key: str) -> list[str]:
     parent, _, name = key.rpartition(".")
     if not parent:
         names = {known: known.rpartition(".")[2] for known in known_keys()}
+        top = closest_match(name, [known for known in names if "." not in known])
         match = closest_match(name, names.values())
-        close = [known for known in names if names[known] == match]
+        close = [top] if top else [known for known in names if names[known] == match]
         return close + [known for known in names if known not in close and name in names[known].split("_")]
     siblings = {
         known.rpartition(".")[2]: known for known in known_keys() if known.rpartition(".")[0] == parent
