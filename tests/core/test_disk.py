@@ -54,6 +54,16 @@ def test_a_link_to_nothing_is_explained(tmp_path: Path) -> None:
     assert f"{tmp_path / 'workspace'} cannot be written: it is a link to what does not exist" in message
 
 
+def test_the_option_is_named_for_its_own_folder_alone(tmp_path: Path) -> None:
+    def message(path: Path) -> str:
+        error = OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
+        return str(explain_disk_error(error, tmp_path / "workspace"))
+
+    assert "or choose another folder with --workspace" in message(tmp_path / "workspace" / "logs" / "a.log")
+    assert "or choose another folder with --workspace" in message(tmp_path)
+    assert "--workspace" not in message(tmp_path / "masks")
+
+
 def test_other_errors_are_left_alone(tmp_path: Path) -> None:
     assert explain_disk_error(FileNotFoundError(errno.ENOENT, "x", "y"), tmp_path) is None
     assert explain_disk_error(ValueError("no space left"), tmp_path) is None

@@ -69,14 +69,16 @@ def explain_disk_error(
         error: what was raised; libraries hide the cause behind exceptions of their own.
         folder: used where the error names no file.
         needed_bytes: estimated space for the work in all; 0 if unknown.
-        option: the command-line option that moves the output elsewhere.
+        option: the command-line option that names `folder`; an error elsewhere does not mention it.
     """
     cause = find_disk_error(error)
     if cause is None:
         return None
     assert cause.errno is not None
     path = Path(os.fsdecode(cause.filename)) if isinstance(cause.filename, str | bytes) else folder
-    elsewhere = f"or choose another folder ({option} for outputs)"
+    output, found = folder.absolute(), path.absolute()
+    is_output = output in (found, *found.parents) or found in output.parents
+    elsewhere = f"or choose another folder{f' with {option}' if is_output else ''}"
     if cause.errno in _MISPLACED:
         advice = "shorten it" if cause.errno == errno.ENAMETOOLONG else "move it away"
         what = f"{path} cannot be written: {_MISPLACED[cause.errno]}; {advice}, {elsewhere}"
@@ -87,7 +89,7 @@ def explain_disk_error(
         need = f", about {needed_bytes / MIB:,.0f} MiB were needed in all" if needed_bytes else ""
         what = (
             f"{path} cannot be written: {_FULL[cause.errno]} ({describe_free_space(path)}{need}); free some "
-            f"space (`slicewise clean` deletes superseded outputs) or choose another folder with {option}"
+            f"space (`slicewise clean` deletes superseded outputs) {elsewhere}"
         )
     return WorkspaceError(f"{what}, then run the same command again; what was finished is kept")
 

@@ -11,7 +11,7 @@ from slicewise.engine.record import StepStatus
 from slicewise.engine.workspace import StoredOutput
 
 
-class StopRun(BaseException):  # noqa: N818: it is no error
+class StopRun(BaseException):
     """Raised by an observer to end the run here: its result is not worth the rest of the time."""
 
 
