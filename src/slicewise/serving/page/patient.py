@@ -27,7 +27,7 @@ def show_patient(finding: dict[str, Any]) -> None:
     has_mask, has_class = (findings.has(finding, task) for task in (SEGMENTATION, CLASSIFICATION))
     target = findings.address(finding, "summary")
     st.html(f'<div class="sw-links"><a href="{target}" target="_blank">One-page summary to print</a></div>')
-    left, right = st.columns([3, 2], gap="large")
+    left, right = st.columns([3, 2], gap="medium")
     with left:
         st.subheader("Over the slices", anchor=False)
         curve = slice_curve(
