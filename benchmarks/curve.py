@@ -37,7 +37,7 @@ class TimedTrainer(Trainer):
 def run(bench: Bench) -> list[Row]:
     """Compare how soon the Dice is reached with which the script ends."""
     workspace = bench.workspace or _prepared(bench)
-    config = compose(bench.workspace_overrides or bench.size.accuracy)
+    config = compose(bench.workspace_overrides or (*bench.size.accuracy, *bench.size.curve))
     subsets = open_subsets(workspace, workspace, config)
     name = next(name for name, stage in config.stages.items() if stage.objective.segmentation)
     sets = {

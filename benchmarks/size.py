@@ -15,6 +15,7 @@ class Size:
     loader_workers: processes of the per-file loader; the fastest number counts.
     overrides: on top of configs/.
     accuracy: the same for the cross-validation that is compared with a plain script.
+    curve: besides, for the curve: one epoch would be one point of it.
     largest_model: whether to measure the model of the largest mode, too.
     neighbours: numbers of other programs that run beside a training step.
     window: seconds of one measurement beside them.
@@ -28,6 +29,7 @@ class Size:
     loader_workers: tuple[int, ...]
     overrides: tuple[str, ...]
     accuracy: tuple[str, ...]
+    curve: tuple[str, ...] = ()
     largest_model: bool = True
     neighbours: tuple[int, ...] = (0, 1, 3)
     window: float = 10.0
@@ -47,6 +49,7 @@ FULL = Size(
     loader_workers=(0, 2),
     overrides=(CPU,),
     accuracy=(CPU, "data.sources.volumes.phantom_patients=15", "data.sources.pictures.phantom_pictures=40"),
+    curve=("stages.seg_warmup.epochs=5",),
 )
 
 SMALL_MODEL = (
