@@ -125,8 +125,8 @@ def rehearse_stage(
 ) -> tuple[Pace, Checkpoint]:
     """Return how long the parts of a stage take here, and a checkpoint of it to start the next stage from.
 
-    It trains the first two epochs of the configuration in `out_dir`; the arguments and errors are those of
-    `train_stage`.
+    It trains the epochs of the configuration, 1 + `REHEARSED_ROUNDS` of them, in `out_dir`; the arguments
+    and errors are those of `train_stage`.
     """
     shared = shared_config(config)
     work = partial(rehearse_stage, name, shared, train_set, val_set, out_dir, start, teacher)

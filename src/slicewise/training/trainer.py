@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Final, NamedTuple
 
 import torch
@@ -30,6 +31,8 @@ from slicewise.training.state import Metrics, Progress, load_state, save_state
 
 log = logging.getLogger(__name__)
 
+REHEARSED_ROUNDS: Final = 3
+"""Measurements of the pace of a stage"""
 _READ_INTERVAL: Final = 20
 """Batches between two readings of the losses on a GPU, for which the CPU has to wait"""
 
@@ -135,20 +138,27 @@ class Trainer:
             raise
 
     def rehearse(self, threads: Threads) -> Pace:
-        """Return the durations of the second epoch; both tell nobody that they have been trained.
+        """Return the durations of an epoch after the first one, which nobody is told of.
 
-        In the first one memory is allocated, and kernels are compiled.
+        In the first one memory is allocated, and kernels are compiled. The batches of the second one are
+        trained several times, for a median: other programs may disturb one of them.
         """
         self._choose_threads(threads)
         self._train_epoch()
         self._finish_epoch()
-        first = self.progress.seconds
-        self._train_epoch()
+        batch = median(self._measure_batches() for _ in range(REHEARSED_ROUNDS))
         started = time.perf_counter()
         self._finish_epoch()
         closing = time.perf_counter() - started
-        batch = (self.progress.seconds - first) / len(self.batches)
         return Pace(batch, closing, closing * self._may_keep_initial)
+
+    def _measure_batches(self) -> float:
+        """Train the batches of this epoch from its first one; return the mean seconds of one."""
+        progress = self.progress
+        progress.iteration, progress.sums = 0, Progress().sums
+        before = progress.seconds
+        self._train_epoch()
+        return (progress.seconds - before) / len(self.batches)
 
     def _choose_threads(self, threads: Threads) -> None:
         """Choose the threads of the next epoch; one that is resumed midway keeps its number."""

@@ -1,6 +1,6 @@
 """Training for a given time: how long the parts of a run take here, and the epochs and batches that fit.
 
-Two short epochs of each stage are trained, of which the second is measured, and validation cases are
+A few short epochs of each stage are trained, the first of which does not count, and validation cases are
 predicted; what the run has used by then is known. The plan is an output like others: a run that is repeated
 or resumed keeps it, wherever it is measured faster, and so gives the same bits.
 """
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 STEP: Final = "time_plan"
 STAGES_NAME: Final = "stages.json"
 FORECAST_NAME: Final = "forecast.json"
-_REHEARSED_BATCHES: Final = 16
-"""Of each of the two short epochs of a stage"""
+_REHEARSED_BATCHES: Final = 12
+"""Of each short epoch of a stage"""
 _LEAST_BATCHES: Final = 10
 """Of a stage; with fewer, batch norms have statistics of hardly anything"""
 _LARGEST_SCALE: Final = 10_000.0
@@ -139,12 +139,15 @@ def rehearse(
 ) -> "tuple[Pace, StagePlan, Checkpoint]":
     """Return the pace of a stage from short epochs in `folder`, its configured size, and its checkpoint."""
     from slicewise.training.stage import rehearse_stage
-    from slicewise.training.trainer import make_loader
+    from slicewise.training.trainer import REHEARSED_ROUNDS, make_loader
 
     stage = config.stages[name]
     plan = StagePlan(stage.epochs, len(make_loader(name, config, train_set)))
     short = stage.model_copy(
-        update={"epochs": 2, "iterations_per_epoch": min(_REHEARSED_BATCHES, plan.batches)}
+        update={
+            "epochs": 1 + REHEARSED_ROUNDS,
+            "iterations_per_epoch": min(_REHEARSED_BATCHES, plan.batches),
+        }
     )
     rehearsed = config.model_copy(update={"stages": {**config.stages, name: short}})
     pace, checkpoint = rehearse_stage(name, rehearsed, train_set, val_set, folder, start, teacher)
