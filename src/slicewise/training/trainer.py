@@ -138,7 +138,7 @@ class Trainer:
             raise
 
     def rehearse(self, threads: Threads) -> Pace:
-        """Return the durations of an epoch after the first one, which nobody is told of.
+        """Return the durations of the second epoch; no epoch is reported.
 
         In the first one memory is allocated, and kernels are compiled. The batches of the second one are
         trained several times, for a median: other programs may disturb one of them.
